@@ -1,0 +1,198 @@
+//! The validated configuration: nothing optional that must be there.
+//!
+//! What the operator wrote is in [`file`]; this is what it means. A [`Config`] exists only if every check passed, so
+//! that nothing downstream asks "is this set?". Secrets have no `Display` and a redacted `Debug`.
+
+pub mod file;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+/// The configuration of one generation.
+#[derive(Debug)]
+pub struct Config {
+    pub gateway: Gateway,
+    /// By id, in file order.
+    pub channels: IndexMap<String, Arc<Channel>>,
+    pub keys: Keys,
+}
+
+/// A named way to a provider.
+#[derive(Debug, PartialEq)]
+pub struct Channel {
+    pub id: String,
+    pub name: String,
+    pub active: bool,
+    /// Why requests that need the upstream key cannot be served (`${NAME}` unset, a placeholder left in); for the operator.
+    pub key_missing: Option<String>,
+    /// The plugin's name: `plugins/<plugin>.wasm`, or the embedded one.
+    pub plugin: String,
+    /// What the plugin's `configure` is given: the user's `settings` object with the legacy `path_rewrite` and
+    /// `websocket_endpoints` added, as JSON text. Never holds a secret.
+    pub settings: String,
+    /// Where plain HTTP goes.
+    pub http: Arc<Endpoint>,
+    /// Where WebSockets go.
+    pub websocket: Arc<Endpoint>,
+    /// Further endpoints that a plan may name.
+    pub endpoints: IndexMap<String, Arc<Endpoint>>,
+    /// By name; `key` is the channel's (first) upstream key, absent when `key_missing` says so.
+    pub secrets: IndexMap<String, Secret>,
+    pub supports_websocket: bool,
+    pub priority: i32,
+    pub weight: u32,
+    pub timeouts: Timeouts,
+}
+
+/// One upstream address, resolved from a URL at load time.
+#[derive(PartialEq, Eq, Hash, Clone)]
+pub struct Endpoint {
+    pub tls: bool,
+    /// Where to connect: a name or an address, without brackets.
+    pub host: String,
+    pub port: u16,
+    /// What goes before a plan's path: empty, or `/…` without a trailing slash.
+    pub base_path: String,
+    /// The `Host` header; also the name that the certificate must carry (without its port).
+    pub authority: String,
+    pub proxy: Option<EgressProxy>,
+}
+
+/// The way out, for networks from which a provider cannot be reached directly.
+#[derive(PartialEq, Eq, Hash, Clone)]
+pub struct EgressProxy {
+    pub kind: ProxyKind,
+    pub host: String,
+    pub port: u16,
+    /// User and password.
+    pub login: Option<(String, Secret)>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
+pub enum ProxyKind {
+    /// `CONNECT` for every upstream, TLS or not.
+    Http,
+    /// Names are resolved by the proxy.
+    Socks5,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Timeouts {
+    /// Until the connection, TLS included, stands.
+    pub connect: Duration,
+    /// From the request's last byte to the reply's head.
+    pub first_byte: Duration,
+    /// Between two pieces of a reply.
+    pub idle: Duration,
+}
+
+/// A provider's key or another named secret of a channel.
+#[derive(PartialEq, Eq, Hash, Clone)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    #[must_use]
+    pub fn new(value: &str) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself: only for putting it into an upstream request.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl fmt::Debug for EgressProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}://{}:{}", self.kind, self.host, self.port)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}{} (Host: {}, proxy: {:?})", self.host, self.port, self.base_path, self.authority, self.proxy)
+    }
+}
+
+/// Proxy keys by the SHA-256 of the key; the keys themselves are not kept.
+#[derive(Debug, Default)]
+pub struct Keys {
+    pub by_digest: HashMap<[u8; 32], Arc<ProxyKey>>,
+}
+
+/// What is known of a proxy key; never the key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ProxyKey {
+    /// Its public name.
+    pub id: String,
+    pub active: bool,
+    /// Ids of existing channels, at least one.
+    pub channels: Vec<String>,
+    pub tags: Vec<String>,
+}
+
+/// What concerns the process, from `conf/gateway.json`; every field has a default.
+#[derive(Debug, PartialEq, Clone)]
+pub struct Gateway {
+    pub limits: Limits,
+    pub sandbox: Sandbox,
+    /// Per plugin name, in place of `sandbox`.
+    pub plugin_sandbox: HashMap<String, Sandbox>,
+    /// PEM file with further trusted roots.
+    pub trusted_ca: Option<PathBuf>,
+    /// Origins whose browsers may call: exact values, or `*`.
+    pub cors_origins: Vec<String>,
+    pub access_log: AccessLog,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub enum AccessLog {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct Limits {
+    pub connections_max: usize,
+    pub in_flight_max: usize,
+    pub header_bytes_max: usize,
+    pub header_count_max: usize,
+    /// From a connection's (or an exchange's) first byte to the end of the head.
+    pub head_timeout: Duration,
+    /// How long a client connection may stay without a request.
+    pub keep_alive: Duration,
+    pub inspect_bytes_max: usize,
+    /// For all bodies that are being read at one time.
+    pub inspect_budget_bytes: usize,
+    pub replay_bytes_max: usize,
+    pub drain: Duration,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct Sandbox {
+    pub memory_bytes_max: usize,
+    /// CPU time for one `decide`.
+    pub deadline: Duration,
+    /// CPU time for instantiation and `configure`.
+    pub configure_deadline: Duration,
+    /// An instance is replaced after so many calls.
+    pub calls_max: u32,
+    /// A new instance for every call.
+    pub fresh: bool,
+    /// After a breach of the deadline, the channel's plugin is not asked for so long.
+    pub back_off: Duration,
+}
