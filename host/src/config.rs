@@ -1,9 +1,23 @@
 //! The validated configuration: nothing optional that must be there.
 //!
-//! What the operator wrote is in [`file`]; this is what it means. A [`Config`] exists only if every check passed, so
-//! that nothing downstream asks "is this set?". Secrets have no `Display` and a redacted `Debug`.
+//! What the operator wrote is in [`file`]; this is what it means; [`load`] leads from one to the other. A [`Config`]
+//! exists only if every check passed, so that nothing downstream asks "is this set?". Secrets have no `Display` and a
+//! redacted `Debug`.
 
+mod channels;
+mod document;
+mod egress;
+mod expand;
 pub mod file;
+mod gateway;
+pub mod init;
+mod keys;
+pub mod load;
+pub mod problem;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod url;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use sha2::{Digest, Sha256};
 
 /// The configuration of one generation.
 #[derive(Debug)]
@@ -27,6 +42,7 @@ pub struct Config {
 pub struct Channel {
     pub id: String,
     pub name: String,
+    /// False too where a URL cannot be told because of an unset `${NAME}`: such a channel must never be connected to.
     pub active: bool,
     /// Why requests that need the upstream key cannot be served (`${NAME}` unset, a placeholder left in); for the operator.
     pub key_missing: Option<String>,
@@ -37,14 +53,16 @@ pub struct Channel {
     pub settings: String,
     /// Where plain HTTP goes.
     pub http: Arc<Endpoint>,
-    /// Where WebSockets go.
+    /// Where WebSocket connections go.
     pub websocket: Arc<Endpoint>,
     /// Further endpoints that a plan may name.
     pub endpoints: IndexMap<String, Arc<Endpoint>>,
     /// By name; `key` is the channel's (first) upstream key, absent when `key_missing` says so.
     pub secrets: IndexMap<String, Secret>,
     pub supports_websocket: bool,
+    /// Higher is asked first.
     pub priority: i32,
+    /// At least 1.
     pub weight: u32,
     pub timeouts: Timeouts,
 }
@@ -123,7 +141,11 @@ impl fmt::Debug for EgressProxy {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}{} (Host: {}, proxy: {:?})", self.host, self.port, self.base_path, self.authority, self.proxy)
+        write!(
+            f,
+            "{scheme}://{}:{}{} (Host: {}, proxy: {:?})",
+            self.host, self.port, self.base_path, self.authority, self.proxy
+        )
     }
 }
 
@@ -131,6 +153,14 @@ impl fmt::Debug for Endpoint {
 #[derive(Debug, Default)]
 pub struct Keys {
     pub by_digest: HashMap<[u8; 32], Arc<ProxyKey>>,
+}
+
+impl Keys {
+    /// What a proxy key is looked up by.
+    #[must_use]
+    pub fn digest(key: &[u8]) -> [u8; 32] {
+        Sha256::digest(key).into()
+    }
 }
 
 /// What is known of a proxy key; never the key.
@@ -156,6 +186,20 @@ pub struct Gateway {
     /// Origins whose browsers may call: exact values, or `*`.
     pub cors_origins: Vec<String>,
     pub access_log: AccessLog,
+    pub log: Log,
+}
+
+/// The log of the process itself (not of the exchanges: see [`AccessLog`]).
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Log {
+    pub level: tracing::Level,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone)]

@@ -1,0 +1,200 @@
+//! `gateway.json`: what concerns the process rather than a provider or a client.
+//!
+//! Types and ranges are in the file's mirror; here stand the checks that need two fields or the file system.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::document::{self, Node};
+use super::file::{AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, schema};
+use super::load::Part;
+use super::problem::{Problems, Spot, member};
+use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, channels, shape, url};
+
+/// Reads the file's bytes; relative paths in it start at its folder.
+pub fn read(bytes: &[u8], file: &Path) -> Part<Gateway> {
+    let mut problems = Problems::of(file);
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let value = document::parse(bytes, &mut problems).and_then(|root| gateway(&root, folder, &mut problems));
+    Part::new(value, problems)
+}
+
+impl Default for Gateway {
+    /// What holds without the file.
+    fn default() -> Self {
+        let file = GatewayFile::default();
+        Self {
+            limits: file.limits.into(),
+            sandbox: file.sandbox.into(),
+            plugin_sandbox: std::collections::HashMap::new(),
+            trusted_ca: None,
+            cors_origins: file.cors_origins,
+            access_log: AccessLog::Stdout,
+            log: file.log.into(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        LimitsFile::default().into()
+    }
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        SandboxFile::default().into()
+    }
+}
+
+fn gateway(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> Option<Gateway> {
+    let mut sound = shape::sound(root, &schema::<GatewayFile>(), "", problems)?;
+    inherit_sandbox(&mut sound);
+    let file: GatewayFile = serde_json::from_value(sound).ok()?;
+    let mut reader = Reader { root, folder, problems };
+    let limits: Limits = file.limits.into();
+    if limits.inspect_bytes_max > limits.inspect_budget_bytes {
+        let what = "is larger than limits.inspect_budget_bytes, the bound for all bodies together";
+        let spot = reader.spot(&["limits", "inspect_bytes_max"]);
+        reader.problems.error(&spot, what, "raise the budget, or lower this");
+    }
+    for name in file.plugin_sandbox.keys().filter(|name| !channels::is_name(name)) {
+        let spot = reader.spot(&["plugin_sandbox", name]);
+        reader.problems.error(&spot, "is not the name of a plugin", channels::NAME_RULE);
+    }
+    Some(Gateway {
+        limits,
+        sandbox: file.sandbox.into(),
+        plugin_sandbox: file.plugin_sandbox.into_iter().map(|(name, sandbox)| (name, sandbox.into())).collect(),
+        trusted_ca: file.trusted_ca.map(|path| reader.trusted_ca(&path)),
+        cors_origins: reader.cors_origins(file.cors_origins),
+        access_log: reader.access_log(&file.access_log),
+        log: file.log.into(),
+    })
+}
+
+/// What a plugin's own sandbox leaves out is as in `sandbox`.
+fn inherit_sandbox(file: &mut Value) {
+    let common = file.get("sandbox").and_then(Value::as_object).cloned().unwrap_or_default();
+    let plugins = file.get_mut("plugin_sandbox").and_then(Value::as_object_mut);
+    for own in plugins.into_iter().flat_map(|plugins| plugins.values_mut()).filter_map(Value::as_object_mut) {
+        for (field, value) in &common {
+            own.entry(field.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+struct Reader<'a, 'f> {
+    root: &'a Node,
+    folder: &'a Path,
+    problems: &'a mut Problems<'f>,
+}
+
+impl Reader<'_, '_> {
+    fn spot(&self, path: &[&str]) -> Spot {
+        let mut node = self.root;
+        let mut place = String::new();
+        for name in path {
+            node = node.member(name).unwrap_or(node);
+            place = member(&place, name);
+        }
+        Spot { place, position: Some(node.position) }
+    }
+
+    fn trusted_ca(&mut self, text: &str) -> PathBuf {
+        let path = self.folder.join(text);
+        let fault = match std::fs::read(&path) {
+            Ok(bytes) if memchr::memmem::find(&bytes, b"-----BEGIN CERTIFICATE-----").is_some() => return path,
+            Ok(_) => "names a file without a PEM certificate".to_owned(),
+            Err(fault) => format!("names a file that cannot be read ({})", fault.kind()),
+        };
+        let remedy = "give the path of a PEM file, relative to this file's folder";
+        self.problems.error(&self.spot(&["trusted_ca"]), fault, remedy);
+        path
+    }
+
+    fn cors_origins(&mut self, origins: Vec<String>) -> Vec<String> {
+        let list = self.spot(&["cors_origins"]);
+        for (index, origin) in origins.iter().enumerate().filter(|(_, origin)| *origin != "*") {
+            let exact = url::parse(origin, url::HTTP).is_ok_and(|url| {
+                let scheme = if url.tls { "https" } else { "http" };
+                *origin == format!("{scheme}://{}", url.authority)
+            });
+            if !exact {
+                let spot = Spot { place: format!("{}[{index}]", list.place), position: list.position };
+                let remedy = "write it like https://chat.example.com: lower case, no path, no default port; or *";
+                self.problems.error(&spot, "is not an origin as browsers send it", remedy);
+            }
+        }
+        origins
+    }
+
+    fn access_log(&mut self, AccessLogFile(text): &AccessLogFile) -> AccessLog {
+        let spot = self.spot(&["access_log"]);
+        match text.as_str() {
+            "off" => AccessLog::Off,
+            "stdout" => AccessLog::Stdout,
+            path if path.contains('/') && !path.ends_with('/') => {
+                let path = self.folder.join(path);
+                if !path.parent().is_some_and(Path::is_dir) {
+                    self.problems.error(&spot, "names a file in a folder that does not exist", "create the folder");
+                }
+                AccessLog::File(path)
+            }
+            _ => {
+                let remedy = "write \"stdout\", \"off\", or a path with a `/`, such as \"./access.log\"";
+                self.problems.error(&spot, "is neither a known word nor a file's path", remedy);
+                AccessLog::Stdout
+            }
+        }
+    }
+}
+
+impl From<LimitsFile> for Limits {
+    fn from(file: LimitsFile) -> Self {
+        Self {
+            connections_max: file.connections_max as usize,
+            in_flight_max: file.in_flight_max as usize,
+            header_bytes_max: file.header_bytes_max as usize,
+            header_count_max: file.header_count_max as usize,
+            head_timeout: Duration::from_millis(file.head_timeout_ms.into()),
+            keep_alive: Duration::from_millis(file.keep_alive_ms.into()),
+            inspect_bytes_max: file.inspect_bytes_max as usize,
+            inspect_budget_bytes: usize::try_from(file.inspect_budget_bytes).unwrap_or(usize::MAX),
+            replay_bytes_max: file.replay_bytes_max as usize,
+            drain: Duration::from_millis(file.drain_ms.into()),
+        }
+    }
+}
+
+impl From<SandboxFile> for Sandbox {
+    fn from(file: SandboxFile) -> Self {
+        Self {
+            memory_bytes_max: usize::try_from(file.memory_bytes_max).unwrap_or(usize::MAX),
+            deadline: Duration::from_millis(file.deadline_ms.into()),
+            configure_deadline: Duration::from_millis(file.configure_deadline_ms.into()),
+            calls_max: file.calls_max,
+            fresh: file.isolation == Isolation::Fresh,
+            back_off: Duration::from_millis(file.back_off_ms.into()),
+        }
+    }
+}
+
+impl From<LogFile> for Log {
+    fn from(file: LogFile) -> Self {
+        let level = match file.level {
+            Level::Error => tracing::Level::ERROR,
+            Level::Warn => tracing::Level::WARN,
+            Level::Info => tracing::Level::INFO,
+            Level::Debug => tracing::Level::DEBUG,
+            Level::Trace => tracing::Level::TRACE,
+        };
+        let format = match file.format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        };
+        Self { level, format }
+    }
+}
