@@ -1,0 +1,1 @@
+//! Promises of the upstream side, against real servers on loopback.
