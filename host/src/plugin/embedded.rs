@@ -1,0 +1,21 @@
+//! The default plugins, as components inside the binary; `host/build.rs` builds them from `plugins/`.
+//!
+//! A file of the same name in the plugins folder takes an embedded one's place: that is decided where plugins are
+//! loaded, not here.
+
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+#[cfg(test)]
+mod tests {
+    use super::EMBEDDED;
+
+    #[test]
+    fn every_default_plugin_is_a_component() {
+        let names: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["bailian", "gemini", "openai"]);
+        for (name, bytes) in EMBEDDED {
+            // The magic number, then a component's version and layer; a core module's would be 01 00 00 00.
+            assert_eq!(bytes[..8], *b"\0asm\x0d\x00\x01\x00", "{name}");
+        }
+    }
+}
