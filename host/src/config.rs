@@ -13,6 +13,7 @@ mod gateway;
 pub mod init;
 mod keys;
 pub mod load;
+mod name;
 pub mod problem;
 mod shape;
 #[cfg(test)]

@@ -3,18 +3,20 @@
 //! Every fault of every channel is reported; a channel comes out only to be dropped with the rest of the file if one
 //! of them was an error. What a missing environment variable makes impossible is a warning and an unavailable channel.
 
+mod settings;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde_json::{Map, Value};
 
-use super::document::{self, Json, Node};
+use super::document::{self, Node};
 use super::egress::{self, Environment};
 use super::expand::{Env, Expanded, expand};
 use super::file::{ChannelFile, ChannelsFile, Status, schema};
 use super::load::Part;
+use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
 use super::url::{self, Url};
 use super::{Channel, EgressProxy, Endpoint, Secret, Timeouts, shape};
@@ -187,7 +189,7 @@ impl Draft<'_, '_> {
             (None, Some(api)) => ("api_url", api),
             (None, None) => {
                 // A value of a wrong type has been reported already.
-                if !["base_url", "api_url"].iter().any(|field| is_given(self.node, field)) {
+                if !["base_url", "api_url"].iter().any(|field| self.node.gives(field)) {
                     let remedy = "write where requests go, like https://api.example.com";
                     self.problems.error(&self.spot("base_url"), "is missing", remedy);
                 }
@@ -337,46 +339,6 @@ impl Draft<'_, '_> {
             }
         }
     }
-
-    /// Those that can work.
-    fn rewrites(&mut self, rewrites: IndexMap<String, String>) -> Map<String, Value> {
-        let mut kept = Map::new();
-        for (from, to) in rewrites {
-            let spot = self.spot_in("path_rewrite", &from);
-            if !from.starts_with('/') || !to.starts_with('/') {
-                self.problems.error(&spot, "rewrites something that is not a path", "begin both sides with `/`");
-            } else if translates_nothing(&from, &to) {
-                let what =
-                    "cannot work and is not applied: it sends an OpenAI body to a method that reads Gemini's format";
-                let remedy = "remove it: the gemini plugin sends such paths to the provider's OpenAI-compatible ones";
-                self.problems.warning(&spot, what, remedy);
-            } else {
-                kept.insert(from, Value::String(to));
-            }
-        }
-        kept
-    }
-
-    fn settings(
-        &mut self,
-        mut settings: Map<String, Value>,
-        rewrites: Map<String, Value>,
-        sockets: Map<String, Value>,
-    ) -> String {
-        for (field, legacy) in [("path_rewrite", rewrites), ("websocket_endpoints", sockets)] {
-            if legacy.is_empty() {
-                continue;
-            }
-            if settings.insert(field.to_owned(), Value::Object(legacy)).is_some() {
-                self.problems.error(
-                    &self.spot_in("settings", field),
-                    "is given in the channel too",
-                    "remove one of the two",
-                );
-            }
-        }
-        Value::Object(settings).to_string()
-    }
 }
 
 enum ProxyChoice {
@@ -387,25 +349,3 @@ enum ProxyChoice {
 const MALFORMED: &str = "has a `${` that begins no variable";
 const MALFORMED_REMEDY: &str = "write ${NAME}: a letter or `_`, then letters, digits and `_`";
 const SET_IT: &str = "set it and restart";
-pub(super) const NAME_RULE: &str =
-    "use letters, digits, `.`, `_` and `-`, at most 64, beginning with a letter or digit";
-
-/// Ids and names that become file names, labels and log fields.
-pub(super) fn is_name(text: &str) -> bool {
-    text.len() <= 64
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-}
-
-pub(super) fn is_given(node: &Node, field: &str) -> bool {
-    node.member(field).is_some_and(|node| !matches!(node.json, Json::Null))
-}
-
-/// An OpenAI-compatible path on the left, a Gemini method on the right: paths can be rewritten, bodies cannot.
-fn translates_nothing(from: &str, to: &str) -> bool {
-    const OPENAI: [&str; 6] =
-        ["/chat/completions", "/completions", "/responses", "/embeddings", "/images/generations", "/models"];
-    const GEMINI: [&str; 4] = [":generateContent", ":streamGenerateContent", ":embedContent", ":batchEmbedContents"];
-    let from = from.trim_end_matches('/');
-    OPENAI.iter().any(|path| from.ends_with(path)) && GEMINI.iter().any(|method| to.contains(method))
-}

@@ -40,6 +40,11 @@ impl Node {
         }
     }
 
+    /// Whether a member is there, be it of a wrong type; `null` is the same as leaving it out.
+    pub fn gives(&self, name: &str) -> bool {
+        self.member(name).is_some_and(|node| !matches!(node.json, Json::Null))
+    }
+
     /// The value without places and without comments.
     pub fn to_value(&self) -> Value {
         match &self.json {

@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::document::{self, Node};
 use super::file::{AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, schema};
 use super::load::Part;
+use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
-use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, channels, shape, url};
+use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, shape, url};
 
 /// Reads the file's bytes; relative paths in it start at its folder.
 pub fn read(bytes: &[u8], file: &Path) -> Part<Gateway> {
@@ -60,9 +61,9 @@ fn gateway(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> Option<Ga
         let spot = reader.spot(&["limits", "inspect_bytes_max"]);
         reader.problems.error(&spot, what, "raise the budget, or lower this");
     }
-    for name in file.plugin_sandbox.keys().filter(|name| !channels::is_name(name)) {
+    for name in file.plugin_sandbox.keys().filter(|name| !is_name(name)) {
         let spot = reader.spot(&["plugin_sandbox", name]);
-        reader.problems.error(&spot, "is not the name of a plugin", channels::NAME_RULE);
+        reader.problems.error(&spot, "is not the name of a plugin", NAME_RULE);
     }
     Some(Gateway {
         limits,

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::channels::{NAME_RULE, is_given, is_name};
 use super::document::{self, Json, Node, is_comment};
 use super::expand::is_placeholder;
 use super::file::{KeyFile, KeysFile, Status, schema};
 use super::load::Part;
+use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
 use super::{Keys, shape};
 
@@ -59,7 +59,7 @@ fn keys(root: &Node, problems: &mut Problems<'_>) -> Option<Vec<Entry>> {
     shape::sound(root, &outer, "", problems)?;
     let (place, list) = match &root.json {
         Json::Array(_) => ("", root),
-        _ if is_given(root, "keys") => ("keys", root.member("keys")?),
+        _ if root.gives("keys") => ("keys", root.member("keys")?),
         _ => {
             let spot = Spot { place: "keys".to_owned(), position: Some(root.position) };
             problems.error(&spot, "is missing", "give the list of proxy keys: {\"keys\": [{…}]}");
@@ -102,7 +102,7 @@ impl Reader<'_, '_> {
         let channels = self.channels(&file, node, &spot);
         let tags = self.tags(&file, &spot);
         let Some(key) = file.proxy_key else {
-            if !is_given(node, "proxy_key") {
+            if !node.gives("proxy_key") {
                 self.problems.error(&spot("proxy_key"), "is missing", "write the key that the client sends");
             }
             return None;
@@ -179,8 +179,8 @@ impl Reader<'_, '_> {
             (Some(one), None) => vec![(one.clone(), spot("channel"))],
             (None, None) => Vec::new(),
         };
-        if names.is_empty() && !(is_given(node, "channel") && file.channel.is_none()) {
-            let field = if is_given(node, "channels") { "channels" } else { "channel" };
+        if names.is_empty() && !(node.gives("channel") && file.channel.is_none()) {
+            let field = if node.gives("channels") { "channels" } else { "channel" };
             if field == "channel" || file.channels.is_some() {
                 let what = if field == "channel" { "is missing" } else { "is empty" };
                 self.problems.error(&spot(field), what, "name the channel that this key opens");

@@ -258,3 +258,36 @@ fn missing_and_unreadable_files_say_what_to_do() {
     std::fs::remove_dir(conf.join("gateway.json")).unwrap();
     assert_eq!(load(&conf, &env).config.unwrap().gateway, Gateway::default());
 }
+
+#[test]
+fn the_documentation_names_every_field() {
+    fn names(schema: &serde_json::Value, found: &mut Vec<String>) {
+        match schema {
+            serde_json::Value::Object(members) => {
+                for (name, value) in members {
+                    if name == "properties" {
+                        found.extend(value.as_object().unwrap().keys().cloned());
+                    }
+                    names(value, found);
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+            _ => {}
+        }
+    }
+    let mut fields = Vec::new();
+    for schema in
+        [file::schema::<file::ChannelsFile>(), file::schema::<file::KeysFile>(), file::schema::<file::GatewayFile>()]
+    {
+        names(&schema, &mut fields);
+    }
+    assert!(fields.len() > 60);
+    let pages = [include_str!("../../../docs/configuration.md"), include_str!("../../../docs/configuration.zh.md")];
+    for (page, field) in pages.iter().flat_map(|page| fields.iter().map(move |field| (page, field))) {
+        assert!(
+            page.contains(&format!("`{field}`")),
+            "{field} is not in the page that begins {:?}",
+            &page.lines().next()
+        );
+    }
+}
