@@ -6,7 +6,7 @@
 
 mod usage;
 
-use shared::owner::{Family, family, is_dashscope_path, is_google_header, is_google_path};
+use shared::owner::{Family, family, is_dashscope_path, is_google_request};
 use shared::rewrites::{PATH_REWRITE, Rewrites, WEBSOCKET_ENDPOINTS};
 use shared::settings::{Object, parse};
 use shared::short::{first_segment, resource};
@@ -61,7 +61,7 @@ fn upstream_path(request: &Request) -> Option<String> {
     if is_dashscope_path(path) || path.starts_with("/api/v1/") {
         return Some(path.to_owned());
     }
-    if is_google_path(request) {
+    if is_google_request(request) {
         return None;
     }
     let model = request.model.as_deref().or_else(|| shared::query_value(request.query.as_deref(), "model"));
@@ -70,8 +70,6 @@ fn upstream_path(request: &Request) -> Option<String> {
     }
     let Some(resource) = resource(path) else { return Some(path.to_owned()) };
     match first_segment(resource) {
-        // The same name in both formats; only Google's clients show the key like this.
-        "models" | "files" | "batches" if is_google_header(&request.presented) => None,
         "reranks" => Some(format!("/compatible-api/v1/{resource}")),
         "messages" => Some(format!("/apps/anthropic/v1/{resource}")),
         "realtime" if request.transport == Transport::Websocket => Some(format!("/api-ws/v1/{resource}")),

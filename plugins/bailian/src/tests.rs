@@ -167,6 +167,7 @@ fn what_is_surely_anothers_is_declined_and_what_nobody_knows_is_sent() {
         (post("/v1/models/gemini-2.5-flash:streamGenerateContent", None), false),
         (post("/v1beta/openai/chat/completions", None), false),
         (post("/upload/v1beta/files", None), false),
+        (post("/v1/cachedContents", None), false),
         (socket("/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent", None), false),
         (socket("/v1/realtime", Some("model=gpt-realtime")), false),
         (Request { presented: Presented::Header("x-goog-api-key".into()), ..post("/v1/models", None) }, false),
@@ -222,4 +223,24 @@ fn answers_serve_every_caller_and_depend_on_no_header() {
     assert_eq!(profile.reuse, Reuse::AnyCaller);
     assert_eq!(profile.headers, [] as [String; 0]);
     assert!(profile.reads_model);
+}
+
+proptest::proptest! {
+    /// Whatever a stranger sends, the answer is one that the host can use.
+    #[test]
+    fn no_request_makes_a_trap_or_a_path_without_a_slash(
+        path in "/(v1/|v1beta/|models/|tunedModels/|chat|:|[a-zA-Z]|\\PC){0,12}",
+        query in proptest::option::of("\\PC{0,20}"),
+        model in proptest::option::of("\\PC{0,20}"),
+        is_post: bool,
+        is_socket: bool,
+    ) {
+        let transport = if is_socket { Transport::Websocket } else { Transport::Http };
+        let method = if is_post { "POST" } else { "GET" }.to_owned();
+        let request = Request { transport, method, query: query.clone(), model, ..post(&path, None) };
+        if let Answer::Send(plan) = bailian("{}").unwrap().channel.decide(request) {
+            proptest::prop_assert!(plan.path.starts_with('/'));
+            proptest::prop_assert_eq!(plan.query, query);
+        }
+    }
 }

@@ -70,7 +70,7 @@ impl Channel for Gemini {
             plan.headers.push(HeaderEdit::Set(("accept-encoding".to_owned(), "identity".to_owned())));
         }
         plan.meters = usage::of(&request, &plan.path);
-        plan.model = route::model(&plan.path).map(str::to_owned);
+        plan.model = route::model(&plan.path, request.model.as_deref()).map(str::to_owned);
         Answer::Send(plan)
     }
 }

@@ -3,7 +3,7 @@
 //! `/v1/models`, `/v1/files` and `/v1/batches` are short OpenAI paths and native ones as well. google-genai with a base
 //! URL calls `/v1/…`, so the form of the client's credential decides, or a `:verb`.
 
-use shared::owner::{Family, family, is_dashscope_path, is_google_path};
+use shared::owner::{Family, family, is_dashscope_path, is_google_request};
 use shared::short::{first_segment, resource};
 use shared::{Presented, Request};
 
@@ -30,25 +30,10 @@ impl Api {
     }
 }
 
-/// Resources under `/v1/` that only the native API has.
-const NATIVE: &[&str] = &[
-    "auth_tokens",
-    "cachedContents",
-    "corpora",
-    "fileSearchStores",
-    "interactions",
-    "openai",
-    "operations",
-    "tunedModels",
-];
-
-/// Resources that both have under the same name.
-const BOTH: &[&str] = &["models", "files", "batches"];
-
 /// Where a request goes on the Gemini API; none if it is surely another provider's.
 pub fn upstream_path(request: &Request) -> Option<String> {
     let path = request.path.as_str();
-    if is_google_path(request) {
+    if is_google_request(request) || is_ambiguous_with_legacy_key(request) || Api::of(path) == Api::OpenAi {
         return Some(path.to_owned());
     }
     if is_dashscope_path(path) || path.starts_with("/api/") {
@@ -56,10 +41,6 @@ pub fn upstream_path(request: &Request) -> Option<String> {
     }
     let resource = resource(path);
     let first = resource.map_or("", first_segment);
-    let is_versioned = path.starts_with("/v1/");
-    if is_versioned && (NATIVE.contains(&first) || BOTH.contains(&first) && is_google_client(&request.presented)) {
-        return Some(path.to_owned());
-    }
     // Anthropic's format, which the Gemini API does not have.
     if first == "messages" {
         return None;
@@ -73,13 +54,10 @@ pub fn upstream_path(request: &Request) -> Option<String> {
     }
 }
 
-/// Google's clients show the key as a header of their own, or in the query as they did before.
-fn is_google_client(presented: &Presented) -> bool {
-    match presented {
-        Presented::Header(name) => name == "x-goog-api-key",
-        Presented::Query(_) => true,
-        Presented::Authorization(_) | Presented::Subprotocol => false,
-    }
+/// As Google's clients did before they had a header for the key.
+fn is_ambiguous_with_legacy_key(request: &Request) -> bool {
+    let under_v1 = request.path.strip_prefix("/v1/").map_or("", first_segment);
+    matches!(request.presented, Presented::Query(_)) && matches!(under_v1, "models" | "files" | "batches")
 }
 
 /// The verb of `…/models/{model}:{verb}`.
@@ -88,8 +66,14 @@ pub fn verb(path: &str) -> Option<&str> {
     (!verb.is_empty() && verb.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(verb)
 }
 
-/// The model that a native call names in its path: a tuned model keeps its collection.
-pub fn model(path: &str) -> Option<&str> {
+/// The model as statistics know it, if the request's own field does not say it just so: a native call names it in its
+/// path, and a compatible one may write `models/…`.
+pub fn model<'r>(path: &'r str, field: Option<&'r str>) -> Option<&'r str> {
+    model_in_path(path).or_else(|| field?.strip_prefix("models/"))
+}
+
+/// A tuned model keeps its collection.
+fn model_in_path(path: &str) -> Option<&str> {
     let verb = verb(path)?;
     let path = path[..path.len() - verb.len()].strip_suffix(':')?;
     let (parent, model) = path.rsplit_once('/')?;

@@ -206,6 +206,13 @@ fn the_model_is_read_out_of_a_native_path() {
 }
 
 #[test]
+fn a_models_name_is_the_same_to_statistics_however_it_was_written() {
+    for (model, expected) in [("models/gemini-2.5-flash", Some("gemini-2.5-flash")), ("gemini-2.5-flash", None)] {
+        assert_eq!(decide(chat(model)).unwrap().model.as_deref(), expected);
+    }
+}
+
+#[test]
 fn what_is_surely_anothers_is_declined_and_what_nobody_knows_is_sent() {
     for (model, sent) in [
         ("gemini-2.5-flash", true),
@@ -290,4 +297,24 @@ fn answers_serve_every_caller_and_depend_on_no_header() {
     assert_eq!(profile.reuse, Reuse::AnyCaller);
     assert_eq!(profile.headers, [] as [String; 0]);
     assert_eq!(profile.socket_model, ["/setup/model"]);
+}
+
+proptest::proptest! {
+    /// Whatever a stranger sends, the answer is one that the host can use.
+    #[test]
+    fn no_request_makes_a_trap_or_a_path_without_a_slash(
+        path in "/(v1/|v1beta/|models/|tunedModels/|chat|:|[a-zA-Z]|\\PC){0,12}",
+        query in proptest::option::of("\\PC{0,20}"),
+        model in proptest::option::of("\\PC{0,20}"),
+        is_post: bool,
+        is_socket: bool,
+    ) {
+        let transport = if is_socket { Transport::Websocket } else { Transport::Http };
+        let method = if is_post { "POST" } else { "GET" }.to_owned();
+        let request = Request { transport, method, query: query.clone(), model, ..request("GET", &path, google()) };
+        if let Answer::Send(plan) = gemini("{}").unwrap().channel.decide(request) {
+            proptest::prop_assert!(plan.path.starts_with('/'));
+            proptest::prop_assert_eq!(plan.query, query);
+        }
+    }
 }

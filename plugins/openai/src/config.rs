@@ -131,8 +131,15 @@ fn key(settings: &Object) -> Result<Option<Credential>, String> {
 
 fn aliases(settings: &Object) -> Result<BTreeMap<String, String>, String> {
     let Some(object) = settings.object("aliases")? else { return Ok(BTreeMap::new()) };
-    let names = object.entries().map(|(name, _)| name);
-    names.map(|name| Ok((name.to_owned(), object.string(name)?.unwrap_or_default().to_owned()))).collect()
+    let mut aliases = BTreeMap::new();
+    for (name, _) in object.entries() {
+        let model = object.string(name)?.unwrap_or_default();
+        if model.is_empty() {
+            return Err(format!("{}: expected the provider's name for the model", object.place(name)));
+        }
+        aliases.insert(name.to_owned(), model.to_owned());
+    }
+    Ok(aliases)
 }
 
 fn headers(settings: &Object) -> Result<Vec<HeaderEdit>, String> {
@@ -228,6 +235,7 @@ mod tests {
             (r#"{"key": {"header": "Host"}}"#, "settings.key.header: the header `host` is the gateway's own"),
             (r#"{"models": "gpt-*"}"#, "settings.models: expected a list of strings, found a string"),
             (r#"{"aliases": {"a": 1}}"#, "settings.aliases.a: expected a string, found a number"),
+            (r#"{"aliases": {"a": ""}}"#, "settings.aliases.a: expected the provider's name for the model"),
             (r#"{"headers": {"x-title": "y"}}"#, "settings.headers: unknown setting `x-title`"),
             (r#"{"headers": {"set": {"Authorization": "x"}}}"#, "settings.headers.set.Authorization: the header"),
             (r#"{"headers": {"set": {"x": "a\nb"}}}"#, "settings.headers.set.x: a header's value"),

@@ -6,7 +6,7 @@
 mod config;
 mod edits;
 
-use shared::owner::{google_verb, is_dashscope_path, is_google_path};
+use shared::owner::{google_verb, is_dashscope_path, is_google_request};
 use shared::short::resource;
 use shared::{Answer, Channel, ChannelConfig, Configured, Meter, Profile, Request, Reuse, Transport, meters};
 
@@ -77,10 +77,11 @@ impl Channel for OpenAi {
 fn upstream_path(request: &Request, prefix: &str) -> Option<String> {
     let path = request.path.as_str();
     let has_prefix = path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
-    if !prefix.is_empty() && has_prefix && google_verb(request).is_none() {
+    // A prefix of the provider's own is as good as a rewrite; `/v1` is what every client writes for anybody.
+    if has_prefix && !matches!(prefix, "" | "/v1") && google_verb(request).is_none() {
         return Some(path.to_owned());
     }
-    if is_google_path(request) || is_dashscope_path(path) {
+    if is_google_request(request) || is_dashscope_path(path) {
         return None;
     }
     Some(resource(path).map_or_else(|| path.to_owned(), |resource| format!("{prefix}/{resource}")))

@@ -95,6 +95,8 @@ fn a_path_that_only_another_provider_has_is_declined() {
     ] {
         assert_eq!(decide("{}", post(path, None)), None, "{path}");
     }
+    let google = Presented::Header("x-goog-api-key".into());
+    assert_eq!(decide("{}", Request { presented: google, ..request("GET", "/v1/models", None) }), None);
     // A fine-tuned model has colons as well, and OpenRouter's own paths look like DashScope's.
     for (method, path) in [("GET", "/v1/models/ft:gpt-4o:org::id"), ("GET", "/api/v1/models")] {
         assert_eq!(decide("{}", request(method, path, None)).unwrap().path, path);
@@ -220,4 +222,24 @@ fn answers_serve_every_caller_and_depend_on_no_header() {
     let profile = configured("{}").profile;
     assert_eq!(profile.reuse, Reuse::AnyCaller);
     assert_eq!(profile.headers, [] as [String; 0]);
+}
+
+proptest::proptest! {
+    /// Whatever a stranger sends, the answer is one that the host can use.
+    #[test]
+    fn no_request_makes_a_trap_or_a_path_without_a_slash(
+        path in "/(v1/|v1beta/|models/|tunedModels/|chat|:|[a-zA-Z]|\\PC){0,12}",
+        query in proptest::option::of("\\PC{0,20}"),
+        model in proptest::option::of("\\PC{0,20}"),
+        is_post: bool,
+        is_socket: bool,
+    ) {
+        let transport = if is_socket { Transport::Websocket } else { Transport::Http };
+        let method = if is_post { "POST" } else { "GET" }.to_owned();
+        let request = Request { transport, method, query: query.clone(), model, ..post(&path, None) };
+        if let Answer::Send(plan) = configured("{}").channel.decide(request) {
+            proptest::prop_assert!(plan.path.starts_with('/'));
+            proptest::prop_assert_eq!(plan.query, query);
+        }
+    }
 }

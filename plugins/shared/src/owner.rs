@@ -4,6 +4,7 @@
 //! found. But providers add models and paths daily, and a key with one channel has nobody else to ask: so only what
 //! cannot be a provider's own is declined, and what nobody knows is sent. Incomplete by nature, and harmlessly so.
 
+use crate::short::first_segment;
 use crate::{Presented, Request};
 
 /// Who serves a model.
@@ -79,11 +80,26 @@ pub fn is_dashscope_path(path: &str) -> bool {
     PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
 
-/// A request that only the Gemini API has a place for, by its path.
+/// A request that only the Gemini API has a place for.
+///
+/// `/v1/models`, `/v1/files` and `/v1/batches` are also short paths of OpenAI's; there the form of the credential tells
+/// which is meant, since google-genai with a base URL calls `/v1/…` and shows `x-goog-api-key`.
 #[must_use]
-pub fn is_google_path(request: &Request) -> bool {
+pub fn is_google_request(request: &Request) -> bool {
     const PREFIXES: &[&str] = &["/v1beta", "/v1alpha", "/upload/v1", "/download/v1", "/ws/google."];
-    PREFIXES.iter().any(|prefix| request.path.starts_with(prefix)) || google_verb(request).is_some()
+    const RESOURCES: &[&str] =
+        &["auth_tokens", "cachedContents", "corpora", "fileSearchStores", "interactions", "operations", "tunedModels"];
+    const AMBIGUOUS: &[&str] = &["models", "files", "batches"];
+    let path = request.path.as_str();
+    let under_v1 = path.strip_prefix("/v1/").map_or("", first_segment);
+    PREFIXES.iter().any(|prefix| path.starts_with(prefix))
+        || RESOURCES.contains(&under_v1)
+        || AMBIGUOUS.contains(&under_v1) && is_google_header(&request.presented)
+        || google_verb(request).is_some()
+}
+
+fn is_google_header(presented: &Presented) -> bool {
+    matches!(presented, Presented::Header(name) if name == "x-goog-api-key")
 }
 
 /// The verb of `…/models/{model}:{verb}`. OpenAI's fine-tuned models have colons too (`/v1/models/ft:gpt-4o:org::id`),
@@ -93,13 +109,6 @@ pub fn google_verb(request: &Request) -> Option<&str> {
     let (head, verb) = request.path.rsplit_once(':')?;
     let is_verb = !verb.is_empty() && verb.bytes().all(|byte| byte.is_ascii_alphabetic());
     (is_verb && request.method == "POST" && !head.ends_with('/')).then_some(verb)
-}
-
-/// Of the resources that have the same short path in both formats (`/v1/models`, `/v1/files`, `/v1/batches`), the form
-/// of the credential tells which is meant: google-genai with a base URL calls `/v1/…` and shows `x-goog-api-key`.
-#[must_use]
-pub fn is_google_header(presented: &Presented) -> bool {
-    matches!(presented, Presented::Header(name) if name == "x-goog-api-key")
 }
 
 #[cfg(test)]
