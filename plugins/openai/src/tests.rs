@@ -224,6 +224,24 @@ fn answers_serve_every_caller_and_depend_on_no_header() {
     assert_eq!(profile.headers, [] as [String; 0]);
 }
 
+#[test]
+fn the_readmes_examples_do_what_they_say() {
+    let readme = include_str!("../README.md");
+    let json = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("it has examples");
+    let channels: serde_json::Value = serde_json::from_str(json).expect("they are JSON");
+    for (channel, model, path, key) in [
+        ("openai", "gpt-4o", "/v1/chat/completions", Some(Placement::Authorization("Bearer".into()))),
+        ("deepseek", "deepseek-chat", "/chat/completions", Some(Placement::Authorization("Bearer".into()))),
+        ("azure", "gpt-4o", "/openai/v1/chat/completions", Some(Placement::Header("api-key".into()))),
+        ("vllm", "my-org/model", "/v1/chat/completions", Some(Placement::Authorization("Bearer".into()))),
+        ("ollama", "small", "/v1/chat/completions", None),
+    ] {
+        let plan = decide(&channels[channel]["settings"].to_string(), post(CHAT, Some(model))).expect(channel);
+        assert_eq!(plan.path, path, "{channel}");
+        assert_eq!(plan.credentials.into_iter().next().map(|credential| credential.place), key, "{channel}");
+    }
+}
+
 proptest::proptest! {
     /// Whatever a stranger sends, the answer is one that the host can use.
     #[test]
