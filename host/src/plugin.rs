@@ -1,2 +1,35 @@
-//! (empty)
+//! Plugins, as the exchange sees them: components that are told the head of a request and answer how to send it.
+//!
+//! A file's bytes become a [`Version`] ([`Engine::load`]: hashed, compiled, linked), a version configured for a channel
+//! becomes a [`Deployed`] (checked, with spare instances), and each worker asks it through its own [`Instances`]. What
+//! a plugin answers is a stranger's input until [`check`] has made it a [`Plan`].
+//!
+//! A plugin that traps, loops, waits or eats memory costs the exchange that asked it, and nothing else: calls are
+//! bounded in CPU time, memory and data, an instance with a fault is thrown away, and a plugin that breached its
+//! deadline is not asked for a while ([`Deployed::backing_off`]).
+
+mod artifact;
+mod back_off;
+mod bindings;
+mod check;
+mod deployed;
 pub mod embedded;
+mod engine;
+mod instance;
+mod load;
+mod log;
+mod pool;
+mod store;
+
+pub use self::bindings::types::{Caller, Field, Fold, Meter, Presented, Request, Reuse, Transport};
+pub use self::check::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Profile};
+pub use self::deployed::Deployed;
+pub use self::engine::{Engine, EngineOptions};
+pub use self::load::{LoadError, Version};
+pub use self::pool::Instances;
+
+#[cfg(test)]
+#[path = "../../tests/support/guests.rs"]
+mod guests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! One version configured for one channel, shared by all workers.
+//!
+//! It exists only if the plugin was instantiated and configured, declared a sound profile, and did so twice alike. It
+//! keeps spare instances: built on the loader thread, taken by workers, never built by them. It survives configuration
+//! generations in which neither the version nor the channel changed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::back_off::BackOff;
+use super::check::Profile;
+use super::engine::Engine;
+use super::instance::{Fault, Instance};
+use super::load::Version;
+use super::log::Speaker;
+use crate::config::{Channel, Sandbox};
+use crate::error::{Failure, Kind};
+
+/// How long an exchange waits for an instance.
+const WAIT: Duration = Duration::from_secs(5);
+
+pub struct Deployed {
+    pub version: Arc<Version>,
+    pub channel: Arc<Channel>,
+    pub profile: Profile,
+    /// Unique in the process: a key for what is remembered about this deployment's answers.
+    pub id: u64,
+    pub sandbox: Sandbox,
+    engine: Arc<Engine>,
+    speaker: Arc<Speaker>,
+    back_off: BackOff,
+    supply: Mutex<Supply>,
+}
+
+type Delivery = Result<Box<Instance>, Arc<str>>;
+
+#[derive(Default)]
+struct Supply {
+    spares: Vec<Box<Instance>>,
+    /// Ordered from the loader and not yet delivered.
+    ordered: usize,
+    waiting: VecDeque<oneshot::Sender<Delivery>>,
+}
+
+impl Deployed {
+    /// Builds two instances on this thread, and orders the other spares. The error says why the version cannot serve
+    /// this channel.
+    pub fn new(
+        engine: &Arc<Engine>,
+        version: Arc<Version>,
+        channel: Arc<Channel>,
+        sandbox: Sandbox,
+    ) -> Result<Arc<Self>, String> {
+        let speaker = Arc::new(Speaker::new(&version.name, &channel.id, &version.hash));
+        let build = || build(engine, &version, &channel, &speaker, &sandbox).map_err(|fault| fault.to_string());
+        let (first, profile) = build()?;
+        let (second, again) = build()?;
+        if profile != again {
+            return Err(DIFFERS.into());
+        }
+        let supply = Mutex::new(Supply { spares: vec![first, second], ..Supply::default() });
+        let id = engine.next_id();
+        let engine = engine.clone();
+        let back_off = BackOff::default();
+        let deployed = Arc::new(Self { version, channel, profile, id, sandbox, engine, speaker, back_off, supply });
+        deployed.order(&mut deployed.supply());
+        Ok(deployed)
+    }
+
+    /// How long the plugin will not be asked, after a breach of its deadline.
+    pub fn backing_off(&self) -> Option<Duration> {
+        self.back_off.remaining(|| self.engine.now())
+    }
+
+    pub(super) fn back_off(&self) {
+        self.back_off.open(self.engine.now(), self.sandbox.back_off);
+    }
+
+    /// A spare instance, if one is ready.
+    pub(super) fn take_ready(self: &Arc<Self>) -> Option<Box<Instance>> {
+        let mut supply = self.supply();
+        let spare = supply.spares.pop();
+        self.order(&mut supply);
+        spare
+    }
+
+    /// An instance, as soon as there is one.
+    pub(super) async fn take(self: &Arc<Self>) -> Result<Box<Instance>, Failure> {
+        let delivery = {
+            let mut supply = self.supply();
+            if let Some(spare) = supply.spares.pop() {
+                self.order(&mut supply);
+                return Ok(spare);
+            }
+            let (promise, delivery) = oneshot::channel();
+            supply.waiting.push_back(promise);
+            self.order(&mut supply);
+            delivery
+        };
+        let busy = |cause: &str| Failure::new(Kind::PluginBusy, "The channel's plugin is not ready.").because(cause);
+        match tokio::time::timeout(WAIT, delivery).await {
+            Ok(Ok(Ok(instance))) => Ok(instance),
+            Ok(Ok(Err(cause))) => Err(busy(&cause)),
+            Ok(Err(_)) | Err(_) => Err(busy("no instance was ready in time")),
+        }
+    }
+
+    /// Takes back an instance that is still good.
+    pub(super) fn give_back(&self, instance: Box<Instance>) {
+        let mut supply = self.supply();
+        match supply.deliver(Ok(instance)) {
+            Err(Ok(instance)) if supply.spares.len() < self.engine.spares() => supply.spares.push(instance),
+            Err(Ok(instance)) => self.engine.discard(instance),
+            _ => {}
+        }
+    }
+
+    /// Drops an instance, elsewhere.
+    pub(super) fn discard(&self, instance: Box<Instance>) {
+        self.engine.discard(instance);
+    }
+
+    /// Builds an ordered instance: on the loader thread.
+    pub(super) fn build(self: &Arc<Self>) {
+        let built = build(&self.engine, &self.version, &self.channel, &self.speaker, &self.sandbox);
+        let delivery = match built {
+            Ok((instance, profile)) if profile == self.profile => Ok(instance),
+            Ok(_) => Err(DIFFERS.into()),
+            Err(fault) => Err(fault.to_string()),
+        };
+        let mut supply = self.supply();
+        supply.ordered -= 1;
+        match delivery {
+            Ok(instance) => {
+                if let Err(Ok(instance)) = supply.deliver(Ok(instance)) {
+                    supply.spares.push(instance);
+                }
+            }
+            Err(reason) => {
+                // It could be built once, so it may be again: but not as fast as requests come.
+                self.back_off();
+                tracing::warn!(target: "plugin", plugin = self.speaker.plugin, channel = self.speaker.channel,
+                    version = self.speaker.version, reason, "a further instance could not be built");
+                let reason: Arc<str> = reason.into();
+                for waiting in supply.waiting.drain(..) {
+                    let _ = waiting.send(Err(reason.clone()));
+                }
+            }
+        }
+    }
+
+    /// Orders what is missing.
+    fn order(self: &Arc<Self>, supply: &mut Supply) {
+        supply.waiting.retain(|waiting| !waiting.is_closed());
+        let wanted = self.engine.spares() + supply.waiting.len();
+        while supply.spares.len() + supply.ordered < wanted {
+            supply.ordered += 1;
+            self.engine.order(Arc::downgrade(self));
+        }
+    }
+
+    fn supply(&self) -> MutexGuard<'_, Supply> {
+        self.supply.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Supply {
+    /// To the first that still waits; back if nobody does.
+    fn deliver(&mut self, mut delivery: Delivery) -> Result<(), Delivery> {
+        while let Some(waiting) = self.waiting.pop_front() {
+            match waiting.send(delivery) {
+                Ok(()) => return Ok(()),
+                Err(returned) => delivery = returned,
+            }
+        }
+        Err(delivery)
+    }
+}
+
+impl Drop for Deployed {
+    fn drop(&mut self) {
+        let spares = std::mem::take(&mut self.supply().spares);
+        spares.into_iter().for_each(|instance| self.engine.discard(instance));
+    }
+}
+
+const DIFFERS: &str = "another instance declared another profile: every one must declare the same";
+
+/// In the pool, or beside it while it is full.
+fn build(
+    engine: &Engine,
+    version: &Version,
+    channel: &Channel,
+    speaker: &Arc<Speaker>,
+    sandbox: &Sandbox,
+) -> Result<(Box<Instance>, Profile), Fault> {
+    let in_pool = version.pooled().map(|pre| Instance::build(pre, channel, speaker, sandbox));
+    let (instance, profile) = match in_pool {
+        Some(Ok(built)) => built,
+        Some(Err(fault)) if !matches!(fault, Fault::PoolEmpty) => return Err(fault),
+        _ => {
+            let pre = version.on_demand(engine).map_err(Fault::Unfit)?;
+            Instance::build(pre, channel, speaker, sandbox)?
+        }
+    };
+    Ok((Box::new(instance), profile))
+}

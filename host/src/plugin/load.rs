@@ -1,0 +1,198 @@
+//! From a file's bytes to a version that can be deployed; or to a reason, in words that help who made the file.
+//!
+//! What cannot be seen here shows at instantiation (a record of another shape) or in `configure`: see
+//! [`super::deployed`].
+
+use std::sync::OnceLock;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+use super::artifact::{Artifact, hex};
+use super::bindings::ChannelPluginPre;
+use super::engine::{Allocation, Engine};
+use super::log::escaped;
+use super::store::State;
+
+/// The version of `aiproxy:plugin/channel` that this host speaks.
+const INTERFACE: &str = "0.1.0";
+const CHANNEL: &str = "aiproxy:plugin/channel";
+const ROUTER: &str = "aiproxy:plugin/router";
+/// The packages of WASI 0.2 that are linked.
+const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+
+/// Why a file is not a plugin.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LoadError(String);
+
+/// One accepted content of a plugin's file.
+pub struct Version {
+    /// The plugin's name.
+    pub name: String,
+    /// SHA-256 of the component, in hexadecimal.
+    pub hash: String,
+    /// The version of the interface that it exports.
+    pub interface: String,
+    pooled: Option<ChannelPluginPre<State>>,
+    /// Made when the pool has no room, from the pooled one's code.
+    on_demand: OnceLock<Result<ChannelPluginPre<State>, String>>,
+}
+
+impl Version {
+    pub(super) fn pooled(&self) -> Option<&ChannelPluginPre<State>> {
+        self.pooled.as_ref()
+    }
+
+    pub(super) fn on_demand(&self, engine: &Engine) -> Result<&ChannelPluginPre<State>, String> {
+        let made = self.on_demand.get_or_init(|| {
+            let pooled = self.pooled.as_ref().expect("a version without a pooled form has the other");
+            Artifact::of(pooled.instance_pre().component())
+                .and_then(|artifact| artifact.take_over(&engine.on_demand().engine))
+                .and_then(|component| link(engine.on_demand(), &component))
+                .map_err(|error| format!("{error:#}"))
+        });
+        made.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// See [`Engine::load`].
+pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Version, LoadError> {
+    look_at_magic(bytes)?;
+    let hash = hex(&Sha256::digest(bytes));
+    let (component, is_pooled) = component(engine, bytes, &hash)?;
+    let allocation = if is_pooled { engine.pooled().expect("it was loaded there") } else { engine.on_demand() };
+    look_at_imports(&component)?;
+    let interface = exported_version(&component)?;
+    let pre = link(allocation, &component)
+        .map_err(|error| LoadError(format!("the component does not fit the interface: {}", one_line(&error))))?;
+    let (pooled, on_demand) = if is_pooled { (Some(pre), OnceLock::new()) } else { (None, OnceLock::from(Ok(pre))) };
+    Ok(Version { name: name.to_owned(), hash, interface, pooled, on_demand })
+}
+
+fn link(allocation: &Allocation, component: &Component) -> wasmtime::Result<ChannelPluginPre<State>> {
+    ChannelPluginPre::new(allocation.linker.instantiate_pre(component)?)
+}
+
+/// What the first eight bytes tell, before a compiler sees the file.
+fn look_at_magic(bytes: &[u8]) -> Result<(), LoadError> {
+    let refuse = |reason: &str| Err(LoadError(reason.into()));
+    match bytes {
+        [] => refuse("the file is empty"),
+        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0] => {
+            refuse("the file ends after its 8-byte header: it was cut off, or is being written")
+        }
+        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => refuse(
+            "this is a core WebAssembly module, not a component: build it for the target wasm32-wasip2, \
+             or wrap it with `wasm-tools component new`",
+        ),
+        [b'\0', b'a', b's', b'm', _, _, _, _, ..] => {
+            refuse("the WebAssembly in this file has an unknown binary version")
+        }
+        [b'\0', ..] if b"\0asm".starts_with(bytes) || bytes.starts_with(b"\0asm") => {
+            refuse("the file ends within its 8-byte header: it was cut off, or is being written")
+        }
+        _ => refuse("this is not a WebAssembly file: it does not begin with \"\\0asm\""),
+    }
+}
+
+/// Compiled code in the pooled engine, if it fits there (true), else in the other (false).
+fn component(engine: &Engine, bytes: &[u8], hash: &str) -> Result<(Component, bool), LoadError> {
+    let settings = &engine.on_demand().engine;
+    let kept = engine.cache().and_then(|cache| cache.fetch(settings, hash));
+    if let Some(component) = kept.and_then(|artifact| take_over(engine, &artifact).ok()) {
+        return Ok(component);
+    }
+    let artifact = engine.compile(|| Artifact::compile(settings, bytes)).map_err(|error| {
+        let error = one_line(&error);
+        if error.contains("unexpected end") || error.contains("unexpected-eof") {
+            return LoadError(format!("the file was cut off, or is being written: {error}"));
+        }
+        if error.contains("async") {
+            let advice = "asynchronous functions and WASI 0.3 are not offered: build for WASI 0.2";
+            return LoadError(format!("{advice} ({error})"));
+        }
+        LoadError(format!("the component is not valid: {error}"))
+    })?;
+    if let Some(Err(error)) = engine.cache().map(|cache| cache.keep(settings, hash, &artifact)) {
+        tracing::warn!(%error, "a compiled component could not be kept");
+    }
+    take_over(engine, &artifact)
+        .map_err(|error| LoadError(format!("the component cannot be used: {}", one_line(&error))))
+}
+
+fn take_over(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<(Component, bool)> {
+    if let Some(Ok(component)) = engine.pooled().map(|pooled| artifact.take_over(&pooled.engine)) {
+        return Ok((component, true));
+    }
+    artifact.take_over(&engine.on_demand().engine).map(|component| (component, false))
+}
+
+/// Everything must be importable; what is not is named, all of it.
+fn look_at_imports(component: &Component) -> Result<(), LoadError> {
+    let ty = component.component_type();
+    let unknown: Vec<&str> = ty.imports(component.engine()).map(|(name, _)| name).filter(|n| !is_offered(n)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mut reason =
+        format!("the component imports what plugins are not given: {}", escaped(&unknown.join(", "), 1000));
+    if unknown.iter().any(|name| name.starts_with("wasi:http/")) {
+        reason += ". The gateway sends the requests, plugins only decide: build without HTTP (for componentize-js: \
+                   `--disable http --disable fetch-event`)";
+    }
+    if unknown.iter().any(|name| name.starts_with("wasi:") && name.contains("@0.3")) {
+        reason += ". WASI 0.3 is not offered: build for WASI 0.2";
+    }
+    Err(LoadError(reason))
+}
+
+fn is_offered(import: &str) -> bool {
+    let wasi = |rest: &str| {
+        let (package, version) = (rest.split('/').next(), rest.rsplit_once('@').map(|(_, version)| version));
+        package.is_some_and(|package| WASI.contains(&package)) && version.is_some_and(|v| v.starts_with("0.2."))
+    };
+    match import.strip_prefix("wasi:") {
+        Some(rest) => wasi(rest),
+        None => ["aiproxy:plugin/types", "aiproxy:plugin/log"]
+            .into_iter()
+            .any(|name| import.strip_prefix(name).and_then(|rest| rest.strip_prefix('@')) == Some(INTERFACE)),
+    }
+}
+
+/// The interface's version stands in the export's own name. Other exports are no matter: toolchains add theirs.
+fn exported_version(component: &Component) -> Result<String, LoadError> {
+    let ty = component.component_type();
+    let exports: Vec<&str> = ty.exports(component.engine()).map(|(name, _)| name).collect();
+    let versions = |of: &str| -> Vec<&str> {
+        exports.iter().filter_map(|name| name.strip_prefix(of)).filter(|v| v.is_empty() || v.starts_with('@')).collect()
+    };
+    let found = versions(CHANNEL);
+    if found.contains(&format!("@{INTERFACE}").as_str()) {
+        return Ok(INTERFACE.into());
+    }
+    Err(LoadError(match found.first() {
+        Some(&"") => format!("the export {CHANNEL} has no version: this gateway speaks {CHANNEL}@{INTERFACE}"),
+        Some(version) => {
+            let version = escaped(version, 80);
+            format!("the component exports {CHANNEL}{version}, this gateway speaks {CHANNEL}@{INTERFACE}")
+        }
+        None if !versions(ROUTER).is_empty() => {
+            format!("this is a router (it exports {ROUTER} only): a channel's plugin exports {CHANNEL}@{INTERFACE}")
+        }
+        None if exports.is_empty() => format!("the component exports nothing: a plugin exports {CHANNEL}@{INTERFACE}"),
+        None => {
+            let names = escaped(&exports.join(", "), 300);
+            format!("the component does not export {CHANNEL}@{INTERFACE}, only {names}")
+        }
+    }))
+}
+
+/// An error and its causes.
+pub(super) fn one_line(error: &wasmtime::Error) -> String {
+    escaped(&format!("{error:#}"), 1000)
+}
+
+#[cfg(test)]
+mod tests;
