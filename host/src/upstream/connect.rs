@@ -251,6 +251,8 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
+    use tokio::runtime::LocalOptions;
+
     use super::*;
 
     #[test]
@@ -264,7 +266,7 @@ mod tests {
     #[test]
     fn a_dead_address_does_not_hide_a_living_one() {
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
             let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

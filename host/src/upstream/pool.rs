@@ -52,7 +52,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle_connections_max: 256, idle_max: Duration::from_secs(60) }
+        Self { idle_connections_max: 256, idle_max: Duration::from_mins(1) }
     }
 }
 
@@ -60,9 +60,11 @@ impl Default for Limits {
 pub(super) struct Pool {
     limits: Limits,
     /// A cache in front of `by_value`, by the endpoint's place in memory; the `Arc` keeps that place taken.
-    by_place: RefCell<HashMap<*const Endpoint, (Arc<Endpoint>, Rc<Slot>)>>,
+    by_place: RefCell<HashMap<*const Endpoint, Known>>,
     by_value: RefCell<HashMap<Arc<Endpoint>, Rc<Slot>>>,
 }
+
+type Known = (Arc<Endpoint>, Rc<Slot>);
 
 impl Pool {
     pub(super) fn new(limits: Limits) -> Self {

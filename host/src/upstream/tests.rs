@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalOptions;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{EgressProxy, Endpoint, ProxyKind, Secret, Timeouts};
@@ -32,7 +33,8 @@ use crate::upstream::{Limits, ReplyBody, RequestBody, Tls, Upstream};
 
 /// Runs a test on a worker's kind of runtime; a test that hangs fails.
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test hangs") });
 }
 
@@ -159,7 +161,7 @@ fn upstream() -> Rc<Upstream> {
 
 /// Timeouts that no test reaches.
 fn patient() -> Timeouts {
-    let long = Duration::from_secs(3600);
+    let long = Duration::from_hours(1);
     Timeouts { connect: long, first_byte: long, idle: long }
 }
 

@@ -91,7 +91,7 @@ mod tests {
             poll_fn(|cx| later.poll(cx)).await;
             assert!(start.elapsed() >= Duration::from_millis(60));
 
-            later.set(Instant::now() + Duration::from_secs(3600));
+            later.set(Instant::now() + Duration::from_hours(1));
             let moved_closer = Instant::now() + Duration::from_millis(5);
             later.set(moved_closer);
             poll_fn(|cx| later.poll(cx)).await;

@@ -180,6 +180,39 @@ fn trailers_pass_and_an_early_drop_resets_the_stream_alone() {
     });
 }
 
+#[test]
+fn a_stream_reset_without_an_error_is_still_not_a_whole_reply() {
+    run(async {
+        let ca = TestCa::new();
+        let acceptor = ca.acceptor(&[b"h2"]);
+        let server = Server::raw(move |stream, _| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut connection = h2::server::handshake(acceptor.accept(stream).await.unwrap()).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    body.send_data(Bytes::from_static(b"half"), false).unwrap();
+                    if request.uri().path() == "/whole" {
+                        body.send_data(Bytes::new(), true).unwrap();
+                    } else {
+                        tokio::task::spawn_local(async move {
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                            body.send_reset(h2::Reason::NO_ERROR);
+                        });
+                    }
+                }
+            }
+        })
+        .await;
+        let (upstream, endpoint) = (ca.upstream(), endpoint(&server));
+        let reply = upstream.send(&endpoint, &patient(), get("/cut")).await.unwrap();
+        assert_eq!(body_failure(reply).await.kind, Kind::UpstreamBroken);
+        let reply = upstream.send(&endpoint, &patient(), get("/whole")).await.unwrap();
+        assert_eq!(text(reply).await, "half");
+        assert_eq!(server.accepted.get(), 1);
+    });
+}
+
 struct OnDrop(Rc<Cell<bool>>);
 
 impl Drop for OnDrop {
