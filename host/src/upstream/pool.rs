@@ -32,6 +32,8 @@ const HEAD_BYTES_MAX: usize = 256 * 1024;
 /// Streams on one connection, and the window of each: the connection's window holds them all, so that replies nobody
 /// reads at the moment never hold up their neighbours.
 const STREAMS_MAX: usize = 100;
+/// Until the upstream has said how many it allows: streams above that are refused, and not every request has a copy.
+const STREAMS_AT_FIRST: usize = 10;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
 
@@ -289,6 +291,7 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
+        .initial_max_send_streams(STREAMS_AT_FIRST)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX as u32);
