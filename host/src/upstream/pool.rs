@@ -32,10 +32,11 @@ const HEAD_BYTES_MAX: usize = 256 * 1024;
 /// Streams on one connection, and the window of each: the connection's window holds them all, so that replies nobody
 /// reads at the moment never hold up their neighbours.
 const STREAMS_MAX: usize = 100;
-/// Until the upstream has said how many it allows: streams above that are refused, and not every request has a copy.
-const STREAMS_AT_FIRST: usize = 10;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
+
+/// Until the upstream has said how many it allows: streams above that are refused, and not every request has a copy.
+const STREAMS_AT_FIRST: usize = 10;
 
 /// An HTTP/2 peer that vanished is noticed after the two together.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
