@@ -284,3 +284,35 @@ proptest! {
 fn damaging_byte() -> impl Strategy<Value = u8> {
     prop_oneof![prop::sample::select(&b"{}[],:\"\\ \n0-e.ut"[..]), any::<u8>(), 0x80_u8..=255,]
 }
+
+/// Run with `--release -- --ignored --nocapture`: without optimisation the figures mean nothing.
+#[test]
+#[ignore = "measures, and promises nothing"]
+fn throughput() {
+    let message =
+        r#"{"role": "user", "content": "What is the weather in \"Paris\" today?", "n": [1, 2.5, true, null]},"#;
+    let ordinary = format!(r#"{{"model":"qwen-max","messages":[{}{{}}],"stream":true}}"#, message.repeat(5000));
+    let pretty = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&ordinary).unwrap()).unwrap();
+    let long = format!(r#"{{"model":"qwen-vl","image":"{}","stream":true}}"#, "iVBORw0KGgo".repeat(400_000));
+    let chinese = format!(r#"{{"model":"qwen-max","text":"{}","stream":true}}"#, "模型的用量".repeat(100_000));
+    let small = r#"{"model":"qwen-max","messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user","content":"Tell me a joke about gateways."}],"temperature":0.7,"max_tokens":100,"stream":true}"#;
+    let query = query(&["/model", "/stream"], 4096);
+    for (name, body, rounds) in [
+        ("ordinary", &*ordinary, 40_u32),
+        ("pretty", &pretty, 40),
+        ("long string", &long, 40),
+        ("chinese", &chinese, 40),
+        ("small", small, 200_000),
+    ] {
+        let begin = std::time::Instant::now();
+        for _ in 0..rounds {
+            let mut scanner = Scanner::new(Arc::clone(&query), Documents::One);
+            scanner.push(std::hint::black_box(body.as_bytes())).unwrap();
+            scanner.finish().unwrap();
+            assert_eq!(scanner.found(1).map(|found| found.kind), Some(Kind::True));
+        }
+        let each = begin.elapsed() / rounds;
+        let rate = body.len() as f64 / each.as_secs_f64() / 1e6;
+        println!("{name}: {} bytes in {each:?}, {rate:.0} MB/s", body.len());
+    }
+}
