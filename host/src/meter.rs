@@ -51,7 +51,7 @@ const DONE: &[u8] = b"[DONE]";
 impl Meter {
     /// None where the reply's headers say that it cannot be read: compressed, or of a type without JSON.
     pub fn new(set: Arc<CompiledMeters>, content_type: Option<&str>, content_encoding: Option<&str>) -> Option<Self> {
-        if content_encoding.is_some_and(|coding| !matches!(coding.trim(), "" | "identity" | "Identity")) {
+        if content_encoding.is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity")) {
             return None;
         }
         let essence = content_type?.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

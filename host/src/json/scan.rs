@@ -150,8 +150,25 @@ enum State {
     Escape,
     Hex(u8),
     Number(Number),
-    /// What is still to come of `true`, `false` or `null`.
-    Literal(&'static [u8]),
+    /// How much of `true`, `false` or `null` was read.
+    Literal(Literal, u8),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Literal {
+    True,
+    False,
+    Null,
+}
+
+impl Literal {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::True => b"true",
+            Self::False => b"false",
+            Self::Null => b"null",
+        }
+    }
 }
 
 /// What has just been read of a number.
@@ -341,14 +358,10 @@ impl Scanner {
                     self.escape(byte).map_err(|reason| (at, reason))?;
                     at += 1;
                 }
-                State::Literal([]) => self.end_scalar(chunk, at),
-                State::Literal([next, rest @ ..]) => {
-                    let Some(byte) = chunk.get(at) else { break };
-                    if byte != next {
-                        return Err((at, Reason::UnexpectedByte));
+                State::Literal(literal, read) => {
+                    if !self.literal(literal, read, chunk, &mut at)? {
+                        break;
                     }
-                    at += 1;
-                    self.state = State::Literal(rest);
                 }
                 _ => {
                     let Some(byte) = self.next_byte(chunk, &mut at) else { break };
@@ -381,26 +394,28 @@ impl Scanner {
     /// A byte that is neither white space nor inside a scalar.
     #[inline]
     fn structure(&mut self, byte: u8, chunk: &[u8], at: &mut usize) -> Result<(), (usize, Reason)> {
-        match (self.state, byte) {
-            (State::FirstMember | State::Member, b'"') => {
-                self.is_name = true;
-                self.begin_string(*at);
-            }
-            (State::Colon, b':') => self.state = State::Value,
-            (State::AfterValue, b',') => {
-                if self.in_object() {
-                    self.state = State::Member;
-                } else {
+        match self.state {
+            State::Colon if byte == b':' => self.state = State::Value,
+            State::Value => self.begin_value(byte, *at)?,
+            State::AfterValue => match byte {
+                b',' if self.in_object() => self.state = State::Member,
+                b',' => {
                     if self.is_live() {
                         *self.indices.last_mut().expect("a live array has an index") += 1;
                     }
                     self.state = State::Element;
                 }
+                b'}' if self.in_object() => self.close(chunk, *at),
+                b']' if !self.in_object() => self.close(chunk, *at),
+                _ => return Err((*at, Reason::UnexpectedByte)),
+            },
+            State::FirstMember | State::Member if byte == b'"' => {
+                self.is_name = true;
+                self.begin_string(*at);
             }
-            (State::AfterValue | State::FirstMember, b'}') if self.in_object() => self.close(chunk, *at),
-            (State::AfterValue | State::FirstElement, b']') if !self.in_object() => self.close(chunk, *at),
-            (State::Value, _) => self.begin_value(byte, *at)?,
-            (State::FirstElement | State::Element, _) => {
+            State::FirstMember if byte == b'}' => self.close(chunk, *at),
+            State::FirstElement if byte == b']' => self.close(chunk, *at),
+            State::FirstElement | State::Element => {
                 if self.is_live() {
                     let index = *self.indices.last().expect("a live array has an index");
                     self.candidate = self.query.element(self.node, index);
@@ -409,19 +424,19 @@ impl Scanner {
                 }
                 self.begin_value(byte, *at)?;
             }
-            (State::Start, b'[') if self.documents == Documents::Elements => {
+            State::Start if byte == b'[' && self.documents == Documents::Elements => {
                 self.depth = 1;
                 self.base = 1;
                 self.live = 1;
                 self.objects = 0;
                 self.state = State::FirstElement;
             }
-            (State::Start, 0xef) if self.offset + *at == 0 => return Err((*at, Reason::ByteOrderMark)),
-            (State::Start, _) => {
+            State::Start if byte == 0xef && self.offset + *at == 0 => return Err((*at, Reason::ByteOrderMark)),
+            State::Start => {
                 self.begin_document();
                 self.begin_value(byte, *at)?;
             }
-            (State::Done, _) => return Err((*at, Reason::TrailingBytes)),
+            State::Done => return Err((*at, Reason::TrailingBytes)),
             _ => return Err((*at, Reason::UnexpectedByte)),
         }
         *at += 1;
@@ -442,9 +457,9 @@ impl Scanner {
             b'-' => (Kind::Number, State::Number(Number::Minus)),
             b'0' => (Kind::Number, State::Number(Number::Zero)),
             b'1'..=b'9' => (Kind::Number, State::Number(Number::Integer)),
-            b't' => (Kind::True, State::Literal(b"rue")),
-            b'f' => (Kind::False, State::Literal(b"alse")),
-            b'n' => (Kind::Null, State::Literal(b"ull")),
+            b't' => (Kind::True, State::Literal(Literal::True, 1)),
+            b'f' => (Kind::False, State::Literal(Literal::False, 1)),
+            b'n' => (Kind::Null, State::Literal(Literal::Null, 1)),
             _ => return Err((at, Reason::UnexpectedByte)),
         };
         if self.candidate != NONE {
@@ -560,6 +575,11 @@ impl Scanner {
             Some(b'"') => {
                 if self.is_name {
                     self.end_name(chunk, end);
+                    // Nearly always the colon follows at once.
+                    if chunk.get(end + 1) == Some(&b':') {
+                        self.state = State::Value;
+                        *at += 1;
+                    }
                 } else {
                     self.end_scalar(chunk, end + 1);
                 }
@@ -655,6 +675,24 @@ impl Scanner {
         }
         self.state = State::Number(number);
         Ok(false)
+    }
+
+    /// Inside a literal. False: the piece is used up.
+    #[inline]
+    fn literal(&mut self, literal: Literal, read: u8, chunk: &[u8], at: &mut usize) -> Result<bool, (usize, Reason)> {
+        let missing = &literal.text()[read as usize..];
+        let here = &chunk[*at..chunk.len().min(*at + missing.len())];
+        let same = missing.iter().zip(here).take_while(|(a, b)| a == b).count();
+        *at += same;
+        if same < here.len() {
+            return Err((*at, Reason::UnexpectedByte));
+        }
+        if same < missing.len() {
+            self.state = State::Literal(literal, read + same as u8);
+            return Ok(false);
+        }
+        self.end_scalar(chunk, *at);
+        Ok(true)
     }
 
     /// Takes along what the rest of this scan needs of a piece that is used up to `end`.

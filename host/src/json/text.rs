@@ -71,8 +71,8 @@ fn tail(bytes: &[u8], from: usize, high: u64) -> Run {
 /// A high bit in each special byte; above the lowest special one there may be false ones.
 #[inline]
 fn special(word: u64) -> u64 {
-    let quotes = word ^ (ONES * b'"' as u64);
-    let backslashes = word ^ (ONES * b'\\' as u64);
+    let quotes = word ^ (ONES * u64::from(b'"'));
+    let backslashes = word ^ (ONES * u64::from(b'\\'));
     let below = |bytes: u64, bound: u64| bytes.wrapping_sub(ONES * bound) & !bytes;
     (below(word, 0x20) | below(quotes, 1) | below(backslashes, 1)) & HIGHS
 }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn escapes_mean_what_the_rfc_says() {
-        assert_eq!(unescape(br#"mod\u0065l"#), "model");
+        assert_eq!(unescape(br"mod\u0065l"), "model");
         assert_eq!(unescape(br#"\"\\\/\b\f\n\r\t"#), "\"\\/\u{8}\u{c}\n\r\t");
         assert_eq!(unescape(br"\ud83d\ude00!"), "😀!");
         assert_eq!(unescape(br"a\ud83dx\ude00"), "a\u{fffd}x\u{fffd}");

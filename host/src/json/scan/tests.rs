@@ -34,8 +34,10 @@ fn reason(text: &[u8]) -> Option<(usize, Reason)> {
     scan(text, &[]).err().map(|malformed| (malformed.at, malformed.reason))
 }
 
+type Finding = (Kind, Range<usize>, Option<String>);
+
 /// Everything found, in a form that can be compared.
-fn findings(scanner: &Scanner, count: usize) -> Vec<Option<(Kind, Range<usize>, Option<String>)>> {
+fn findings(scanner: &Scanner, count: usize) -> Vec<Option<Finding>> {
     let one = |found: Found| (found.kind, found.span.clone(), found.text().map(Cow::into_owned));
     (0..count).map(|pointer| scanner.found(pointer).map(one)).collect()
 }
@@ -239,10 +241,8 @@ proptest! {
             if let (Some(found), Some(expected)) = (found, expected) {
                 let raw: Value = serde_json::from_str(&text[found.span.clone()]).unwrap();
                 prop_assert_eq!(&raw, expected);
-                match expected {
-                    Value::String(string) => prop_assert_eq!(&*found.text().unwrap(), string),
-                    _ => prop_assert_eq!(&*found.text().unwrap(), &text[found.span.clone()]),
-                }
+                let text = if let Value::String(string) = expected { string } else { &text[found.span.clone()] };
+                prop_assert_eq!(&*found.text().unwrap(), text);
             }
         }
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
@@ -297,21 +297,25 @@ fn throughput() {
     let chinese = format!(r#"{{"model":"qwen-max","text":"{}","stream":true}}"#, "模型的用量".repeat(100_000));
     let small = r#"{"model":"qwen-max","messages":[{"role":"system","content":"You are a helpful assistant."},{"role":"user","content":"Tell me a joke about gateways."}],"temperature":0.7,"max_tokens":100,"stream":true}"#;
     let query = query(&["/model", "/stream"], 4096);
-    for (name, body, rounds) in [
-        ("ordinary", &*ordinary, 40_u32),
-        ("pretty", &pretty, 40),
-        ("long string", &long, 40),
-        ("chinese", &chinese, 40),
-        ("small", small, 200_000),
+    for (name, body, batch) in [
+        ("ordinary", &*ordinary, 1_u32),
+        ("pretty", &pretty, 1),
+        ("long string", &long, 1),
+        ("chinese", &chinese, 1),
+        ("small", small, 1000),
     ] {
-        let begin = std::time::Instant::now();
-        for _ in 0..rounds {
-            let mut scanner = Scanner::new(Arc::clone(&query), Documents::One);
-            scanner.push(std::hint::black_box(body.as_bytes())).unwrap();
-            scanner.finish().unwrap();
-            assert_eq!(scanner.found(1).map(|found| found.kind), Some(Kind::True));
-        }
-        let each = begin.elapsed() / rounds;
+        // The best round is the one that no other process disturbed.
+        let round = |_| {
+            let begin = std::time::Instant::now();
+            for _ in 0..batch {
+                let mut scanner = Scanner::new(Arc::clone(&query), Documents::One);
+                scanner.push(std::hint::black_box(body.as_bytes())).unwrap();
+                scanner.finish().unwrap();
+                assert_eq!(scanner.found(1).map(|found| found.kind), Some(Kind::True));
+            }
+            begin.elapsed() / batch
+        };
+        let each = (0..40).map(round).min().unwrap();
         let rate = body.len() as f64 / each.as_secs_f64() / 1e6;
         println!("{name}: {} bytes in {each:?}, {rate:.0} MB/s", body.len());
     }
