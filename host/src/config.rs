@@ -30,7 +30,7 @@ use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 
 /// The configuration of one generation.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Config {
     pub gateway: Gateway,
     /// By id, in file order.
@@ -63,7 +63,7 @@ pub struct Channel {
     pub supports_websocket: bool,
     /// Higher is asked first.
     pub priority: i32,
-    /// At least 1.
+    /// The share among equal priorities; those with 0 come last, as the proxy key lists them.
     pub weight: u32,
     pub timeouts: Timeouts,
 }
@@ -151,7 +151,7 @@ impl fmt::Debug for Endpoint {
 }
 
 /// Proxy keys by the SHA-256 of the key; the keys themselves are not kept.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Keys {
     pub by_digest: HashMap<[u8; 32], Arc<ProxyKey>>,
 }

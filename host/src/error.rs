@@ -35,6 +35,7 @@ impl Origin {
 pub enum Kind {
     // The client's doing.
     MalformedRequest,
+    HeadTooLarge,
     KeyMissing,
     KeyMalformed,
     KeysDiffer,
@@ -91,6 +92,7 @@ impl Kind {
         use Origin::{Client, Gateway, Plugin, Upstream};
         let (status, code, origin) = match self {
             K::MalformedRequest => (400, "malformed_request", Client),
+            K::HeadTooLarge => (431, "head_too_large", Client),
             K::KeyMissing => (401, "proxy_key_missing", Client),
             K::KeyMalformed => (401, "proxy_key_malformed", Client),
             K::KeysDiffer => (400, "proxy_keys_differ", Client),
@@ -130,10 +132,15 @@ impl Kind {
         };
         Facts { status: StatusCode::from_u16(status).expect("the table holds valid statuses"), code, origin }
     }
+
+    /// After a head that two parties could read differently, nothing more on this connection can be trusted.
+    pub fn closes_connection(self) -> bool {
+        matches!(self, Self::MalformedRequest | Self::HeadTooLarge)
+    }
 }
 
 /// A failed exchange: what the client is told, and what the log is told beside it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     pub kind: Kind,
     /// For the client.
@@ -172,6 +179,35 @@ impl Failure {
     pub fn code(&self) -> &str {
         self.refusal.as_ref().map_or_else(|| self.kind.facts().code, |(_, code)| code)
     }
+
+    /// The reply's body, in a shape in which the SDKs of OpenAI (`error.message`, `type`, `code`), Anthropic (`type`,
+    /// `error.type`), Gemini (`error.message`, `status`) and DashScope (`code`, `message`, `request_id`) each find theirs.
+    pub fn to_json(&self, request_id: &str) -> String {
+        let (kind, status) = names(self.status());
+        let (code, message) = (self.code(), &self.message);
+        serde_json::json!({
+            "error": {"message": message, "type": kind, "code": code, "status": status},
+            "type": "error",
+            "code": code,
+            "message": message,
+            "request_id": request_id,
+        })
+        .to_string()
+    }
+}
+
+/// A status in Anthropic's and OpenAI's `type`, and in Google's `status`.
+fn names(status: StatusCode) -> (&'static str, &'static str) {
+    match status.as_u16() {
+        401 => ("authentication_error", "UNAUTHENTICATED"),
+        403 => ("permission_error", "PERMISSION_DENIED"),
+        404 => ("not_found_error", "NOT_FOUND"),
+        429 => ("rate_limit_error", "RESOURCE_EXHAUSTED"),
+        400..=499 => ("invalid_request_error", "INVALID_ARGUMENT"),
+        503 => ("overloaded_error", "UNAVAILABLE"),
+        504 => ("api_error", "DEADLINE_EXCEEDED"),
+        _ => ("api_error", "UNAVAILABLE"),
+    }
 }
 
 impl fmt::Display for Failure {
@@ -185,3 +221,29 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_carries_every_sdk_s_fields_and_never_the_cause() {
+        let failure = Failure::new(Kind::UpstreamUnreachable, "the upstream cannot be reached").because("10.0.0.7:443");
+        let json: serde_json::Value = serde_json::from_str(&failure.to_json("r1")).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "error": {
+                    "message": "the upstream cannot be reached",
+                    "type": "api_error",
+                    "code": "upstream_unreachable",
+                    "status": "UNAVAILABLE",
+                },
+                "type": "error",
+                "code": "upstream_unreachable",
+                "message": "the upstream cannot be reached",
+                "request_id": "r1",
+            })
+        );
+    }
+}

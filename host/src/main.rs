@@ -1,1 +1,29 @@
-fn main() {}
+//! Flags → configuration → listener → run → exit code; nothing else.
+
+use std::process::ExitCode;
+
+use aiproxy_host::cli::{Cli, Command};
+use aiproxy_host::commands;
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => commands::serve::run(&cli.serve),
+        Some(Command::Serve(serve)) => commands::serve::run(&serve),
+        Some(Command::Demo(demo)) => commands::demo::run(&demo),
+        Some(Command::Init(init)) => commands::init::run(&init),
+        Some(Command::Check(check)) => commands::check::run(&check),
+        Some(Command::Explain(explain)) => commands::explain::run(&explain),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

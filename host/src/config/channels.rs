@@ -130,7 +130,7 @@ impl Draft<'_, '_> {
             secrets,
             supports_websocket,
             priority: file.priority.unwrap_or(0),
-            weight: file.weight.unwrap_or(1),
+            weight: file.weight.unwrap_or(0),
             timeouts: Timeouts {
                 connect: Duration::from_secs(file.timeout.unwrap_or(CONNECT_TIMEOUT_S).into()),
                 first_byte: Duration::from_millis(file.first_byte_timeout_ms.unwrap_or(REPLY_TIMEOUT_MS).into()),

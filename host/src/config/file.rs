@@ -65,8 +65,8 @@ pub struct ChannelFile {
     /// Among a key's channels, higher is asked first; default 0.
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: Option<i32>,
-    /// The share among channels of equal priority; default 1.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    /// The share among channels of equal priority; those with 0, the default, come last, as the proxy key lists them.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: Option<u32>,
     /// Further URLs by name, that the plugin may choose among.
     #[schemars(with = "Option<BTreeMap<String, String>>")]

@@ -49,8 +49,10 @@ pub fn write(dir: &Path, plugins: &[(&str, &[u8])]) -> anyhow::Result<Report> {
 
     let files = Sources::under(&conf);
     report.write(&files.channels, CHANNELS_EXAMPLE.as_bytes(), PRIVATE_FILE)?;
-    let keys: Vec<(String, String)> =
-        channel_ids(&files.channels)?.into_iter().map(|id| Ok((id, draw_key()?))).collect::<anyhow::Result<_>>()?;
+    let keys: Vec<(String, String)> = channel_ids(&files.channels)?
+        .into_iter()
+        .map(|id| Ok((id, random_key("sk-aiproxy-")?)))
+        .collect::<anyhow::Result<_>>()?;
     if report.write(&files.keys, keys_file(&keys).as_bytes(), PRIVATE_FILE)? {
         report.keys = keys;
     }
@@ -120,11 +122,11 @@ fn channel_ids(file: &Path) -> anyhow::Result<Vec<String>> {
     Ok(channels.by_id.into_keys().collect())
 }
 
-/// 192 random bits.
-fn draw_key() -> anyhow::Result<String> {
+/// A prefix and 192 random bits.
+pub fn random_key(prefix: &str) -> anyhow::Result<String> {
     let mut random = [0_u8; 24];
     getrandom::fill(&mut random).map_err(|fault| anyhow::anyhow!("the system gives no random bytes: {fault}"))?;
-    Ok(random.iter().fold("sk-aiproxy-".to_owned(), |mut key, byte| {
+    Ok(random.iter().fold(prefix.to_owned(), |mut key, byte| {
         write!(key, "{byte:02x}").expect("a String takes everything");
         key
     }))

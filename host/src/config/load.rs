@@ -66,8 +66,8 @@ pub struct Loaded {
 /// Loads what is under the folder, with all problems of all files.
 pub fn load(conf: &Path, env: Env<'_>) -> Loaded {
     let files = Sources::under(conf);
-    let channels = part(&files.channels, conf, |bytes| channels(bytes, &files.channels, env));
-    let keys = part(&files.keys, conf, |bytes| keys(bytes, &files.keys));
+    let channels = part(&files.channels, |bytes| channels(bytes, &files.channels, env));
+    let keys = part(&files.keys, |bytes| keys(bytes, &files.keys));
     let gateway = match bytes(&files.gateway) {
         Ok(None) => Part { value: Some(Gateway::default()), problems: Vec::new() },
         Ok(Some(bytes)) => gateway(&bytes, &files.gateway),
@@ -113,17 +113,20 @@ pub fn combine(channels: &Channels, keys: &KeyList, gateway: &Gateway) -> (Confi
     (config, problems.into_vec())
 }
 
-fn part<T>(file: &Path, conf: &Path, read: impl FnOnce(&[u8]) -> Part<T>) -> Part<T> {
+fn part<T>(file: &Path, read: impl FnOnce(&[u8]) -> Part<T>) -> Part<T> {
     match bytes(file) {
         Ok(Some(bytes)) => read(&bytes),
-        Ok(None) => {
-            // `init` adds the folder's name by itself.
-            let parent = conf.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let remedy = format!("write it, or let `aiproxy-host init {}` write an example", parent.display());
-            Part { value: None, problems: vec![unreadable(file, "does not exist".to_owned(), &remedy)] }
-        }
+        Ok(None) => Part { value: None, problems: vec![missing(file)] },
         Err(problem) => Part { value: None, problems: vec![*problem] },
     }
+}
+
+/// A file that must be there and is not.
+pub fn missing(file: &Path) -> Problem {
+    // `init` adds the folder's name by itself.
+    let dir = file.parent().and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let remedy = format!("write it, or let `aiproxy-host init {}` write an example", dir.display());
+    unreadable(file, "does not exist".to_owned(), &remedy)
 }
 
 /// A file's bytes; none if there is no such file. What cannot be read is a problem of the file.

@@ -80,7 +80,7 @@ fn the_original_format_loads_unchanged() {
 fn a_channel_has_defaults_for_everything_but_its_url() {
     let a = sound(r#""_note": [1], "api_url": "http://h:8080/v1/""#);
     assert_eq!((a.name.as_str(), a.plugin.as_str(), a.settings.as_str()), ("a", "a", "{}"));
-    assert_eq!((a.priority, a.weight, a.active, a.supports_websocket), (0, 1, true, false));
+    assert_eq!((a.priority, a.weight, a.active, a.supports_websocket), (0, 0, true, false));
     assert_eq!(a.key_missing.as_deref(), Some("channels.a.api_key is not given"));
     assert!(a.secrets.is_empty() && a.endpoints.is_empty());
     assert_eq!(format!("{:?}", a.websocket), "http://h:8080/v1 (Host: h:8080, proxy: None)");

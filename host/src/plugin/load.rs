@@ -40,6 +40,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// Enough of the hash to tell versions apart in a log.
+    pub fn short_hash(&self) -> &str {
+        &self.hash[..12]
+    }
+
     pub(super) fn pooled(&self) -> Option<&ChannelPluginPre<State>> {
         self.pooled.as_ref()
     }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -28,23 +29,25 @@ pub struct RequestBody {
     /// Sent before `rest`; all there is when that is absent.
     bytes: Bytes,
     rest: Option<Incoming>,
+    /// Sent last, where the body was read before.
+    trailers: Option<HeaderMap>,
     /// Absent where nothing is worth watching: no body, or one of a single piece.
     progress: Option<Rc<Progress>>,
 }
 
 impl RequestBody {
     pub fn empty() -> Self {
-        Self::complete(Bytes::new())
+        Self::complete(Bytes::new(), None)
     }
 
-    /// A body that is all there; it goes out with its length.
-    pub fn complete(bytes: Bytes) -> Self {
-        Self { bytes, rest: None, progress: None }
+    /// A body that is all there; it goes out with its length, or in chunks where trailers follow it.
+    pub fn complete(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { bytes, rest: None, trailers, progress: None }
     }
 
     /// The client's body as it comes, behind what was already read of it. Its length goes out if the client gave one.
     pub fn stream(read_before: Bytes, rest: Incoming) -> Self {
-        Self { bytes: read_before, rest: Some(rest), progress: None }
+        Self { bytes: read_before, rest: Some(rest), trailers: None, progress: None }
     }
 
     /// Begins to note what becomes of the body, where that matters.
@@ -58,7 +61,12 @@ impl RequestBody {
 
     /// A second copy, if it can be had without keeping bytes.
     pub(super) fn copy(&self) -> Option<Self> {
-        self.rest.is_none().then(|| Self { bytes: self.bytes.clone(), rest: None, progress: self.progress.clone() })
+        self.rest.is_none().then(|| Self {
+            bytes: self.bytes.clone(),
+            rest: None,
+            trailers: self.trailers.clone(),
+            progress: self.progress.clone(),
+        })
     }
 
     fn note(&self, state: State) {
@@ -80,7 +88,9 @@ impl Body for RequestBody {
             this.note(State::Held);
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        let Some(rest) = &mut this.rest else { return Poll::Ready(None) };
+        let Some(rest) = &mut this.rest else {
+            return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+        };
         match Pin::new(rest).poll_frame(cx) {
             Poll::Pending => {
                 if let Some(progress) = &this.progress {
@@ -104,12 +114,15 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        self.bytes.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         let before = self.bytes.len() as u64;
-        let Some(rest) = &self.rest else { return SizeHint::with_exact(before) };
+        let Some(rest) = &self.rest else {
+            // A length would leave no room for trailers.
+            return if self.trailers.is_none() { SizeHint::with_exact(before) } else { SizeHint::default() };
+        };
         let rest = rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(before.saturating_add(rest.lower()));

@@ -173,7 +173,7 @@ fn request(method: Method, path: &str, body: &'static str) -> Request<RequestBod
     Request::builder()
         .method(method)
         .uri(path)
-        .body(RequestBody::complete(Bytes::from_static(body.as_bytes())))
+        .body(RequestBody::complete(Bytes::from_static(body.as_bytes()), None))
         .unwrap()
 }
 

@@ -1,0 +1,106 @@
+//! Flags and subcommands: what they are called, not what they do.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A gateway in front of AI providers whose routing logic is sandboxed, hot-swappable WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve (the default).
+    Serve(Serve),
+    /// Try it without any provider: an embedded upstream, the gateway in front of it, and curl lines to paste.
+    Demo(Demo),
+    /// Write a configuration to start from, with freshly drawn proxy keys, and the default plugins.
+    Init(Init),
+    /// Load everything as `serve` would and print every problem; exit code 1 if there is an error.
+    Check(Check),
+    /// Print what would become of a request, without sending anything.
+    Explain(Explain),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Sources {
+    /// Folder of channels_config.json, api_keys.json and, optionally, gateway.json.
+    #[arg(long, value_name = "DIR", env = "AIPROXY_CONF", default_value = "conf")]
+    pub conf: PathBuf,
+    /// Folder of plugins; a file `NAME.wasm` takes the place of the default plugin NAME.
+    #[arg(long, value_name = "DIR", env = "AIPROXY_PLUGINS", default_value = "plugins")]
+    pub plugins: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub sources: Sources,
+    /// Folder that the gateway keeps for itself (compiled plugins); made where it is missing.
+    #[arg(long, value_name = "DIR", env = "AIPROXY_STATE", default_value = "state")]
+    pub state: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", env = "AIPROXY_LISTEN", default_value = "0.0.0.0:8001")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub workers: Workers,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Workers {
+    /// Worker threads; by default one for each core.
+    #[arg(long, value_name = "N", env = "AIPROXY_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+}
+
+impl Workers {
+    pub fn count(&self) -> usize {
+        self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(256), usize::from)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Address and port of the gateway.
+    #[arg(long, value_name = "ADDR", env = "AIPROXY_LISTEN", default_value = "127.0.0.1:8001")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub workers: Workers,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Folder to write `conf` and `plugins` into; existing files are kept.
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub sources: Sources,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub sources: Sources,
+    /// The proxy key's id (never the key itself).
+    #[arg(long, value_name = "ID")]
+    pub key: String,
+    /// The model that the request's body would name.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// A request header; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    pub method: String,
+    /// Path, with the query if there is one.
+    pub path: String,
+}

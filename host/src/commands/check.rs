@@ -1,0 +1,38 @@
+//! `aiproxy-host check`: everything that `serve` would find wrong, at once, on stdout.
+
+use anyhow::bail;
+
+use crate::cli::Check;
+use crate::generation::{Folders, Loader, Refused};
+use crate::plugin::{Engine, EngineOptions};
+
+pub fn run(options: &Check) -> anyhow::Result<()> {
+    let engine = Engine::new(EngineOptions::default())?;
+    let folders = Folders { conf: options.sources.conf.clone(), plugins: options.sources.plugins.clone() };
+    let mut loader = Loader::new(engine, folders);
+    match loader.first() {
+        Ok((generation, warnings)) => {
+            warnings.iter().for_each(|problem| println!("{problem}"));
+            for (id, state) in &generation.channels {
+                match &state.deployed {
+                    Ok(deployed) => {
+                        let version = &deployed.version;
+                        println!("channel {id}: {}, plugin {} {}", state.status(), version.name, version.short_hash());
+                    }
+                    Err(reason) => println!("channel {id}: {reason}"),
+                }
+            }
+            println!(
+                "ok: {} channels, {} proxy keys",
+                generation.channels.len(),
+                generation.config.keys.by_digest.len()
+            );
+            Ok(())
+        }
+        Err(Refused { problems, plugins }) => {
+            problems.iter().for_each(|problem| println!("{problem}"));
+            plugins.iter().for_each(|(file, reason)| println!("error: {file}: {reason}"));
+            bail!("the configuration is not sound")
+        }
+    }
+}

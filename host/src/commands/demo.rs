@@ -1,0 +1,105 @@
+//! `aiproxy-host demo`: the gateway in front of an embedded upstream, to try it without a provider.
+//!
+//! Everything but the provider is real: the configuration goes through files in a temporary folder, the proxy keys and
+//! upstream keys are drawn anew for each run, and the requests travel over loopback sockets.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::cli::{Demo, Sources};
+use crate::commands::serve::{self, Gateway};
+use crate::config::init::random_key;
+use crate::demo;
+use crate::telemetry;
+
+/// The proxy keys of a demo.
+struct ProxyKeys {
+    bailian: String,
+    gemini: String,
+}
+
+pub fn run(options: &Demo) -> anyhow::Result<()> {
+    telemetry::init();
+    let upstream_keys = demo::Keys { bailian: random_key("sk-upstream-")?, gemini: random_key("AIza-upstream-")? };
+    let proxy_keys = ProxyKeys { bailian: random_key("sk-aiproxy-")?, gemini: random_key("sk-aiproxy-")? };
+    let upstream = start_upstream(upstream_keys.clone())?;
+    let folder =
+        tempfile::Builder::new().prefix("aiproxy-demo-").tempdir().context("no temporary folder can be made")?;
+    write_conf(folder.path(), upstream, &upstream_keys, &proxy_keys)?;
+    let sources = Sources { conf: folder.path().join("conf"), plugins: folder.path().join("plugins") };
+    let gateway = Gateway::load(&sources, &folder.path().join("state"), options.workers.count())?;
+    let listener = serve::bind(options.listen)?;
+    let address = listener.local_addr()?;
+    serve::announce(&listener, &gateway)?;
+    println!("{}", instructions(address, upstream, &proxy_keys));
+    gateway.run_until_signal(listener)
+}
+
+/// On a thread of its own, for as long as the process lives.
+fn start_upstream(keys: demo::Keys) -> anyhow::Result<SocketAddr> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0)))?;
+    let address = listener.local_addr()?;
+    std::thread::Builder::new().name("demo-upstream".into()).spawn(move || {
+        let served = runtime.block_on(demo::serve(listener, keys, std::future::pending()));
+        if let Err(error) = served {
+            tracing::error!(%error, "the demo upstream ended");
+        }
+    })?;
+    Ok(address)
+}
+
+fn write_conf(folder: &Path, upstream: SocketAddr, keys: &demo::Keys, proxy_keys: &ProxyKeys) -> anyhow::Result<()> {
+    let base_url = format!("http://{upstream}");
+    // Loopback never goes through an egress proxy, whatever the environment says.
+    let channel =
+        |name: &str, key: &str| json!({"name": name, "api_key": key, "base_url": base_url, "proxy": "direct"});
+    let channels = json!({"channels": {
+        "bailian": channel("阿里云百炼 (demo)", &keys.bailian),
+        "gemini": channel("Google Gemini (demo)", &keys.gemini),
+    }});
+    let key = |key: &str, channel: &str| json!({"proxy_key": key, "id": format!("demo-{channel}"), "channel": channel});
+    let keys = json!([key(&proxy_keys.bailian, "bailian"), key(&proxy_keys.gemini, "gemini")]);
+    let conf = folder.join("conf");
+    std::fs::create_dir(&conf)?;
+    std::fs::create_dir(folder.join("plugins"))?;
+    std::fs::write(conf.join("channels_config.json"), channels.to_string())?;
+    std::fs::write(conf.join("api_keys.json"), keys.to_string())?;
+    // The terminal is for the lines to paste; the exchanges are on the dashboard.
+    std::fs::write(conf.join("gateway.json"), json!({"access_log": "off", "log": {"level": "warn"}}).to_string())?;
+    Ok(())
+}
+
+fn instructions(gateway: SocketAddr, upstream: SocketAddr, keys: &ProxyKeys) -> String {
+    let ProxyKeys { bailian, gemini } = keys;
+    format!(
+        r#"proxy key for bailian: {bailian}
+proxy key for gemini: {gemini}
+
+The demo upstream at http://{upstream} plays both providers. Paste into another terminal:
+
+# a chat through the bailian plugin
+curl http://{gateway}/v1/chat/completions -H 'Authorization: Bearer {bailian}' -H 'Content-Type: application/json' \
+  -d '{{"model":"qwen-plus","messages":[{{"role":"user","content":"Hello"}}]}}'
+
+# the same, streamed
+curl -N http://{gateway}/v1/chat/completions -H 'Authorization: Bearer {bailian}' -H 'Content-Type: application/json' \
+  -d '{{"model":"qwen-plus","stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
+
+# Gemini's own API, streamed
+curl -N 'http://{gateway}/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse' -H 'x-goog-api-key: {gemini}' \
+  -H 'Content-Type: application/json' -d '{{"contents":[{{"parts":[{{"text":"Hello"}}]}}]}}'
+
+# what a rate limit looks like
+curl -i http://{gateway}/v1/chat/completions -H 'Authorization: Bearer {bailian}' -H 'Content-Type: application/json' \
+  -d '{{"model":"status-429","messages":[{{"role":"user","content":"Hello"}}]}}'
+
+# statistics; http://{gateway}/dashboard shows them in a browser
+curl http://{gateway}/stats
+
+Ctrl-C stops."#
+    )
+}

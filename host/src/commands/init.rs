@@ -1,0 +1,24 @@
+//! `aiproxy-host init DIR`: writes a configuration to start from, and says what was written and what comes next.
+
+use crate::cli::Init;
+use crate::config::init;
+use crate::plugin::embedded::EMBEDDED;
+
+pub fn run(options: &Init) -> anyhow::Result<()> {
+    let report = init::write(&options.dir, EMBEDDED)?;
+    for path in &report.written {
+        println!("written  {}", path.display());
+    }
+    for path in &report.kept {
+        println!("kept     {} (it was there already)", path.display());
+    }
+    if !report.keys.is_empty() {
+        println!("\nproxy keys, one for each channel (they are in api_keys.json, and shown only now):");
+    }
+    for (channel, key) in &report.keys {
+        println!("  {channel}: {key}");
+    }
+    println!();
+    report.next_steps.iter().for_each(|step| println!("{step}"));
+    Ok(())
+}

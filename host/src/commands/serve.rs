@@ -1,0 +1,120 @@
+//! `aiproxy-host serve`: load, bind, run.
+//!
+//! Nothing listens before everything is loaded: a gateway that answers is a gateway that is ready.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tokio::sync::watch;
+
+use crate::cli::{Serve, Sources};
+use crate::exchange::worker::Shared;
+use crate::generation::watch::Watcher;
+use crate::generation::{Folders, Generation, Loader, Refused};
+use crate::plugin::{Engine, EngineOptions};
+use crate::server::{self, Parts};
+use crate::shutdown::{self, Commands};
+use crate::state::StateFolder;
+use crate::telemetry::{self, AccessLogWriter};
+use crate::upstream::Tls;
+
+/// A gateway that has loaded everything and is ready to be bound.
+pub struct Gateway {
+    parts: Parts,
+    _watcher: Watcher,
+    _state: StateFolder,
+}
+
+pub fn run(options: &Serve) -> anyhow::Result<()> {
+    telemetry::init();
+    let gateway = Gateway::load(&options.sources, &options.state, options.workers.count())?;
+    let listener = bind(options.listen)?;
+    announce(&listener, &gateway)?;
+    gateway.run_until_signal(listener)
+}
+
+/// One line on stdout, and nothing before it: scripts wait for it.
+pub fn announce(listener: &TcpListener, gateway: &Gateway) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
+    stdout.flush()?;
+    let generation = gateway.parts.shared.current.load();
+    tracing::info!(
+        workers = gateway.parts.workers,
+        channels = generation.channels.len(),
+        proxy_keys = generation.config.keys.by_digest.len(),
+        "ready"
+    );
+    Ok(())
+}
+
+pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; is another program there? name another with --listen"))
+}
+
+/// The first generation of what is in the folders; prints what is wrong with them to stderr.
+pub fn load(loader: &mut Loader, sources: &Sources) -> anyhow::Result<Arc<Generation>> {
+    if !sources.conf.join("channels_config.json").exists() && !sources.conf.join("api_keys.json").exists() {
+        bail!(
+            "there is no configuration in {}; `aiproxy-host init DIR` writes one to start from, `--conf` names another folder",
+            sources.conf.display()
+        );
+    }
+    match loader.first() {
+        Ok((generation, warnings)) => {
+            warnings.iter().for_each(|problem| tracing::warn!("{problem}"));
+            Ok(generation)
+        }
+        Err(Refused { problems, plugins }) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            plugins.iter().for_each(|(file, reason)| eprintln!("error: {file}: {reason}"));
+            bail!("the configuration is not sound; mend the errors above (`aiproxy-host check` shows them again)")
+        }
+    }
+}
+
+impl Gateway {
+    /// Loads everything; nothing runs yet but the watcher.
+    pub fn load(sources: &Sources, state: &Path, workers: usize) -> anyhow::Result<Self> {
+        let state = StateFolder::open(state)?;
+        let engine = Engine::new(EngineOptions { cache: Some(state.compiled()), ..EngineOptions::default() })?;
+        let folders = Folders { conf: sources.conf.clone(), plugins: sources.plugins.clone() };
+        let mut loader = Loader::new(engine, folders);
+        let generation = load(&mut loader, sources)?;
+        let settings = &generation.config.gateway;
+        telemetry::apply(&settings.log);
+        let tls = Tls::new(settings.trusted_ca.as_deref())?;
+        let access_log = AccessLogWriter::start(&settings.access_log)?;
+        let shared = Arc::new(Shared::new(generation, loader.status(), workers)?);
+        let (swap, swapped) = watch::channel(1);
+        let watcher = Watcher::start(loader, shared.clone(), swap)?;
+        let reload = Box::new(watcher.reloader());
+        let parts = Parts { shared, tls, access_log, swapped, reload, workers };
+        Ok(Self { parts, _watcher: watcher, _state: state })
+    }
+
+    /// What a test looks at.
+    pub fn shared(&self) -> Arc<Shared> {
+        self.parts.shared.clone()
+    }
+
+    /// Serves until a command or a signal stops it.
+    pub fn run_until_signal(self, listener: TcpListener) -> anyhow::Result<()> {
+        let (handle, commands) = shutdown::channel();
+        let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            if let Err(error) = signals.block_on(handle.follow_signals()) {
+                tracing::error!(%error, "signals cannot be received");
+            }
+        })?;
+        self.run(listener, commands)
+    }
+
+    pub fn run(self, listener: TcpListener, commands: Commands) -> anyhow::Result<()> {
+        server::run(listener, self.parts, commands)
+    }
+}

@@ -1,0 +1,289 @@
+//! One exchange: the only file that knows the order of the stages.
+//!
+//! `identify` → `classify` → `decide` → `forward` → `relay` → `settle`. Each stage is a file that takes a value and
+//! gives one; none imports another. [`serve`] never fails: what goes wrong becomes a reply in the one error format.
+
+pub mod classify;
+pub mod cors;
+pub mod decide;
+pub mod explain;
+pub mod forward;
+pub mod head;
+pub mod identify;
+pub mod plan;
+pub mod relay;
+pub mod reuse;
+pub mod settle;
+pub mod worker;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::config::Limits;
+use crate::error::{Failure, Kind};
+use crate::exchange::classify::{Held, ReadLimits};
+use crate::exchange::decide::{Decided, Refusals};
+use crate::exchange::identify::{Form, Identified};
+use crate::exchange::relay::Reply;
+use crate::exchange::settle::Settle;
+use crate::exchange::worker::{Counted, View, Worker, WorkerChannel, WorkerPlugin};
+use crate::meter::Meter;
+use crate::plugin::{Presented, Request as Record, Transport};
+use crate::upstream::RequestBody;
+
+/// What the connection knows of the client.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    pub address: IpAddr,
+    pub is_tls: bool,
+}
+
+/// Answers one request.
+pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming>) -> Response<Reply> {
+    let view = worker.view();
+    let (parts, body) = request.into_parts();
+    let browser = cors::allowed(&parts.headers, &view.generation.config.gateway.cors_origins);
+    let mut settle = Settle::begin(worker.clone(), parts.method.clone(), parts.uri.clone(), client.address);
+    let mut reply = match &browser {
+        Some(allowed) if cors::is_preflight(&parts.method, &parts.headers) => {
+            let reply = allowed.preflight::<Option<Bytes>>(&parts.headers).map(Reply::Whole);
+            settle.replied(reply.status());
+            settle.complete();
+            return identified(reply, &settle.request_id);
+        }
+        _ => {
+            let request_id = settle.request_id.clone();
+            let reply = match run(&worker, &view, client, parts, body, &mut settle).await {
+                Ok((reply, meter)) => relay::relay(reply, settle, meter),
+                Err(failure) => {
+                    let reply = failure_reply(&failure, &request_id);
+                    settle.failed(failure);
+                    reply
+                }
+            };
+            identified(reply, &request_id)
+        }
+    };
+    if let Some(allowed) = browser {
+        allowed.decorate(reply.headers_mut());
+    }
+    reply
+}
+
+type Relayable = (Response<crate::upstream::ReplyBody>, Option<Meter>);
+
+async fn run(
+    worker: &Rc<Worker>,
+    view: &View,
+    client: Client,
+    mut parts: Parts,
+    body: Incoming,
+    settle: &mut Settle,
+) -> Result<Relayable, Failure> {
+    let config = &view.generation.config;
+    let limits = &config.gateway.limits;
+    head::check(&parts, limits)?;
+    let place = Counted::new(&worker.shared, |shared| &shared.in_flight, limits.in_flight_max).ok_or_else(|| {
+        Failure::new(Kind::TooManyExchanges, "the gateway serves as many requests as it may; try again").retry_after(1)
+    })?;
+    settle.place(place);
+
+    let identified = identify::identify(&mut parts.headers, &mut parts.uri, &config.keys)?;
+    settle.key(identified.key.clone());
+
+    if classify::transport(&parts.headers) == Transport::Websocket {
+        settle.websocket();
+        return Err(Failure::new(Kind::WebSocketUnsupported, "WebSockets are not supported on this channel"));
+    }
+    let candidates: Vec<_> = view.channels_of(&identified.key).cloned().collect();
+    let mut source = Source::Open(body);
+    let read_limits = read_limits(limits);
+    if candidates.iter().any(|candidate| reads_body(candidate)) {
+        source = source.read_if_telling(&parts, read_limits, worker).await?;
+    }
+
+    let decided = decided(worker, candidates, &parts, &source, &identified, settle).await?;
+    let Decided { channel, prepared } = decided;
+
+    let host = parts
+        .headers
+        .remove(header::HOST)
+        .or_else(|| parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()));
+    forward::remove_hop_by_hop(&mut parts.headers, false);
+    parts.headers.remove(header::EXPECT);
+    forward::add_forwarded(&mut parts.headers, client.address, host, client.is_tls);
+    prepared.edit_headers(&mut parts.headers);
+    if !prepared.plan.body.is_empty() {
+        source = source.read_for_edits(read_limits, worker).await?.edited(&prepared).await?;
+    }
+    let (body, reservation) = source.into_request_body();
+    let is_head = parts.method == Method::HEAD;
+    let mut reply =
+        forward::send(&worker.upstream, &prepared, &channel.channel.timeouts, parts.method, parts.headers, body)
+            .await?;
+    // By now the body is on its way, or no longer wanted.
+    drop(reservation);
+    settle.replied(reply.status());
+    let keeps_length = is_head || reply.status() == StatusCode::NOT_MODIFIED;
+    forward::remove_hop_by_hop(reply.headers_mut(), keeps_length);
+    let plugin = channel.plugin.as_ref().ok();
+    let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
+    Ok((reply, meter))
+}
+
+/// Asks the candidates' plugins in order.
+async fn decided(
+    worker: &Rc<Worker>,
+    candidates: Vec<Rc<WorkerChannel>>,
+    parts: &Parts,
+    source: &Source,
+    identified: &Identified,
+    settle: &mut Settle,
+) -> Result<Decided, Failure> {
+    let mut refusals = Refusals::default();
+    for candidate in decide::order(worker, candidates) {
+        settle.channel(candidate.clone());
+        let plugin = match decide::usable(&candidate) {
+            Ok(plugin) => plugin,
+            Err(failure) => {
+                refusals.add(failure);
+                continue;
+            }
+        };
+        let record = record(parts, source, identified, plugin).await;
+        let model = record.model.clone();
+        let answer = decide::ask(&candidate, plugin, record, &identified.key, &settle.request_id).await?;
+        if let Some(decided) = decide::judge(&candidate, &answer, &mut refusals)? {
+            settle.model(decided.prepared.plan.model.clone().or(model));
+            return Ok(decided);
+        }
+    }
+    Err(refusals.into_failure())
+}
+
+/// What this plugin is shown of the request.
+async fn record(parts: &Parts, source: &Source, identified: &Identified, plugin: &WorkerPlugin) -> Record {
+    let profile = &plugin.deployed.profile;
+    let facts = match &plugin.fields {
+        Some(fields) => classify::facts(&parts.headers, source.held(), profile, fields).await,
+        None => classify::Facts { streaming: classify::accepts_events(&parts.headers), ..classify::Facts::default() },
+    };
+    let headers = profile
+        .headers
+        .iter()
+        .flat_map(|name| parts.headers.get_all(name).iter().map(move |value| (name, value)))
+        .filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), std::str::from_utf8(value.as_bytes()).ok()?.to_owned()))
+        })
+        .collect();
+    Record {
+        transport: Transport::Http,
+        method: parts.method.as_str().to_owned(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().map(str::to_owned),
+        presented: match identified.form {
+            Form::Bearer => Presented::Authorization("bearer".to_owned()),
+            Form::Header(name) => Presented::Header(name.to_owned()),
+            Form::Query(name) => Presented::Query(name.to_owned()),
+        },
+        headers,
+        model: facts.model,
+        streaming: facts.streaming,
+        body: facts.body,
+    }
+}
+
+fn reads_body(candidate: &WorkerChannel) -> bool {
+    candidate.plugin.as_ref().is_ok_and(|plugin| plugin.fields.is_some())
+}
+
+fn read_limits(limits: &Limits) -> ReadLimits {
+    ReadLimits {
+        bytes_max: limits.inspect_bytes_max,
+        budget_bytes: limits.inspect_budget_bytes,
+        idle: limits.keep_alive,
+    }
+}
+
+/// The client's body: still coming, or held.
+enum Source {
+    Open(Incoming),
+    Held(Held),
+}
+
+impl Source {
+    fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Open(_) => None,
+            Self::Held(held) => Some(held),
+        }
+    }
+
+    async fn read_if_telling(self, parts: &Parts, limits: ReadLimits, worker: &Worker) -> Result<Self, Failure> {
+        match self {
+            Self::Open(body) if classify::is_readable(&parts.headers, &body, limits.bytes_max) => {
+                Ok(Self::Held(classify::read(body, limits, &worker.shared).await?))
+            }
+            source => Ok(source),
+        }
+    }
+
+    /// Edits need the whole body, whatever its type claims.
+    async fn read_for_edits(self, limits: ReadLimits, worker: &Worker) -> Result<Self, Failure> {
+        match self {
+            Self::Open(body) => Ok(Self::Held(classify::read(body, limits, &worker.shared).await?)),
+            Self::Held(held) => Ok(Self::Held(held)),
+        }
+    }
+
+    async fn edited(self, prepared: &plan::Prepared) -> Result<Self, Failure> {
+        match self {
+            Self::Held(held) if held.rest.is_none() => {
+                let bytes = forward::edited_body(held.bytes, prepared).await?;
+                Ok(Self::Held(Held { bytes, ..held }))
+            }
+            _ => Err(Failure::new(
+                Kind::BodyTooLarge,
+                "this channel changes the request's body, and the body is larger than may be read for that",
+            )),
+        }
+    }
+
+    fn into_request_body(self) -> (RequestBody, Option<classify::Reservation>) {
+        match self {
+            Self::Open(body) => (RequestBody::stream(Bytes::new(), body), None),
+            Self::Held(Held { bytes, trailers, rest: None, reservation }) => {
+                (RequestBody::complete(bytes, trailers), Some(reservation))
+            }
+            Self::Held(Held { bytes, rest: Some(rest), reservation, .. }) => {
+                (RequestBody::stream(bytes, rest), Some(reservation))
+            }
+        }
+    }
+}
+
+/// The one error format (see [`Failure::to_json`]).
+pub fn failure_reply(failure: &Failure, request_id: &str) -> Response<Reply> {
+    let mut reply = Response::new(Reply::Whole(Some(failure.to_json(request_id).into())));
+    *reply.status_mut() = failure.status();
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = failure.retry_after_s {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if failure.kind.closes_connection() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+fn identified(mut reply: Response<Reply>, request_id: &str) -> Response<Reply> {
+    relay::with_request_id(&mut reply, request_id);
+    reply
+}

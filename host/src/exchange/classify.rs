@@ -1,0 +1,255 @@
+//! What kind of request is this, and what does its body say?
+//!
+//! The body is read only where a plugin's profile asks for it, up to `inspect_bytes_max` and under a budget for the
+//! whole process; what was read goes upstream unchanged. It is read to its end: JSON allows a member twice, parsers
+//! take the last one, and a request must not be routed by one `model` and served by another.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, UPGRADE};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::error::{Failure, Kind};
+use crate::exchange::worker::Shared;
+use crate::json::{self, Documents};
+use crate::multipart;
+use crate::plugin::{Profile, Transport};
+
+/// Scanning yields to the worker's other exchanges after so many bytes.
+const SCAN_BYTES_MAX: usize = 256 << 10;
+
+/// The bounds within which a body is read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    pub bytes_max: usize,
+    pub budget_bytes: usize,
+    /// The longest pause between two pieces.
+    pub idle: Duration,
+}
+
+/// A body of which at least the beginning has been read.
+pub struct Held {
+    pub bytes: Bytes,
+    pub trailers: Option<HeaderMap>,
+    /// What is still to come, where the body is longer than may be read.
+    pub rest: Option<Incoming>,
+    pub reservation: Reservation,
+}
+
+impl Held {
+    /// A body that is all there, and counts towards no budget.
+    pub fn complete(bytes: Bytes, shared: &Arc<Shared>) -> Self {
+        Self { bytes, trailers: None, rest: None, reservation: Reservation { shared: shared.clone(), bytes: 0 } }
+    }
+}
+
+/// What the body says, in the words of a profile.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub model: Option<String>,
+    pub streaming: bool,
+    pub body: Vec<Option<String>>,
+}
+
+pub fn transport(headers: &HeaderMap) -> Transport {
+    let names_token = |name, token: &str| {
+        headers.get_all(name).iter().any(|value| {
+            value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+        })
+    };
+    if headers.contains_key(UPGRADE) && names_token(UPGRADE, "websocket") && names_token(CONNECTION, "upgrade") {
+        Transport::Websocket
+    } else {
+        Transport::Http
+    }
+}
+
+/// Whether this body could tell what a profile asks for.
+pub fn is_readable(headers: &HeaderMap, body: &Incoming, bytes_max: usize) -> bool {
+    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    !body.is_end_stream() && !encoded && kind(headers) != Content::Other && body.size_hint().lower() <= bytes_max as u64
+}
+
+/// Reads the body to its end, or to the limit.
+pub async fn read(mut body: Incoming, limits: ReadLimits, shared: &Arc<Shared>) -> Result<Held, Failure> {
+    let mut reservation = Reservation { shared: shared.clone(), bytes: 0 };
+    let mut pieces = Pieces::default();
+    let mut trailers = None;
+    while !body.is_end_stream() {
+        let Some(frame) = next_frame(&mut body, limits.idle).await? else { break };
+        match frame.into_data() {
+            Ok(data) => {
+                if !reservation.grow(data.len(), limits.budget_bytes) {
+                    return Err(Failure::new(
+                        Kind::InspectBudget,
+                        "the gateway is reading too many large requests at the moment; try again",
+                    )
+                    .retry_after(1));
+                }
+                pieces.push(data);
+                if pieces.len() > limits.bytes_max {
+                    return Ok(Held { bytes: pieces.joined(), trailers, rest: Some(body), reservation });
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok(Held { bytes: pieces.joined(), trailers, rest: None, reservation })
+}
+
+async fn next_frame(body: &mut Incoming, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Failure> {
+    match tokio::time::timeout(idle, body.frame()).await {
+        Err(_) => Err(Failure::new(Kind::BodyBroken, "the request's body stopped coming")),
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(frame))) => Ok(Some(frame)),
+        Ok(Some(Err(error))) => {
+            Err(Failure::new(Kind::BodyBroken, "the request's body broke off or is malformed").because(error))
+        }
+    }
+}
+
+/// What the body says of the fields that the profile asks for.
+pub async fn facts(headers: &HeaderMap, held: Option<&Held>, profile: &Profile, fields: &Fields) -> Facts {
+    let mut facts = Facts { body: vec![None; profile.body.len()], ..Facts::default() };
+    facts.streaming = accepts_events(headers);
+    let Some(held) = held.filter(|held| held.rest.is_none()) else { return facts };
+    match kind(headers) {
+        Content::Json => fields.read_json(&held.bytes, &mut facts).await,
+        Content::Multipart if profile.reads_model => {
+            let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            facts.model = multipart::field(content_type, &held.bytes, "model");
+        }
+        Content::Multipart | Content::Other => {}
+    }
+    facts
+}
+
+pub fn accepts_events(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|types| types.contains("text/event-stream"))
+}
+
+/// The places in a JSON body that a profile asks for, ready to be looked for.
+pub struct Fields {
+    query: Arc<json::Query>,
+    reads_model: bool,
+}
+
+/// `model` text longer than this, or another field's, counts as absent.
+const FIELD_BYTES_MAX: usize = 4096;
+
+impl Fields {
+    /// `None` when the profile asks for nothing in the body.
+    pub fn new(profile: &Profile) -> Option<Self> {
+        let model = ["/model", "/stream"].into_iter().filter(|_| profile.reads_model).map(str::to_owned);
+        let pointers: Vec<_> = model.chain(profile.body.iter().cloned()).collect();
+        if pointers.is_empty() {
+            return None;
+        }
+        let pointers: Vec<_> =
+            pointers.iter().map(|text| json::Pointer::parse(text).expect("a profile's pointers are checked")).collect();
+        Some(Self { query: Arc::new(json::Query::new(&pointers, FIELD_BYTES_MAX)), reads_model: profile.reads_model })
+    }
+
+    async fn read_json(&self, body: &[u8], facts: &mut Facts) {
+        let mut scanner = json::Scanner::new(self.query.clone(), Documents::One);
+        for (index, piece) in body.chunks(SCAN_BYTES_MAX).enumerate() {
+            if index > 0 {
+                tokio::task::yield_now().await;
+            }
+            if scanner.push(piece).is_err() {
+                return;
+            }
+        }
+        // What is not JSON is for the provider to refuse, in its own words.
+        if scanner.finish().is_err() {
+            return;
+        }
+        let text = |index| scanner.found_text(index).map(std::borrow::Cow::into_owned);
+        let mut fields = 0;
+        if self.reads_model {
+            facts.model = text(0).filter(|_| scanner.found(0).is_some_and(|found| found.kind == json::Kind::String));
+            facts.streaming |= scanner.found(1).is_some_and(|found| found.kind == json::Kind::True);
+            fields = 2;
+        }
+        for (index, field) in facts.body.iter_mut().enumerate() {
+            *field = text(fields + index);
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Content {
+    Json,
+    Multipart,
+    Other,
+}
+
+fn kind(headers: &HeaderMap) -> Content {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return Content::Json };
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    let is = |name: &str| essence.eq_ignore_ascii_case(name);
+    let is_json_like = essence.len() > 5
+        && essence.is_char_boundary(essence.len() - 5)
+        && essence[essence.len() - 5..].eq_ignore_ascii_case("+json");
+    if is("application/json") || is("text/json") || is_json_like {
+        Content::Json
+    } else if is("multipart/form-data") {
+        Content::Multipart
+    } else {
+        Content::Other
+    }
+}
+
+/// The share of the process-wide budget that a held body has taken; given back when dropped.
+pub struct Reservation {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Reservation {
+    fn grow(&mut self, bytes: usize, budget_bytes: usize) -> bool {
+        self.bytes += bytes;
+        self.shared.inspected_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= budget_bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.inspected_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Pieces of a body; usually there is one, and then nothing is copied.
+#[derive(Default)]
+struct Pieces {
+    first: Bytes,
+    more: Option<BytesMut>,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        match &mut self.more {
+            Some(more) => more.extend_from_slice(&piece),
+            None if self.first.is_empty() => self.first = piece,
+            None => {
+                let mut more = BytesMut::with_capacity((self.first.len() + piece.len()) * 2);
+                more.extend_from_slice(&self.first);
+                more.extend_from_slice(&piece);
+                self.more = Some(more);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.more.as_ref().map_or(self.first.len(), BytesMut::len)
+    }
+
+    fn joined(self) -> Bytes {
+        self.more.map_or(self.first, BytesMut::freeze)
+    }
+}

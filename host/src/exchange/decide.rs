@@ -1,0 +1,116 @@
+//! Which channel serves this request, and how: asks the plugins of the key's channels, in order, until one sends.
+//!
+//! Order: higher `priority` first; within a priority, channels with a `weight` in weighted random order, then those
+//! without one as the key lists them. A channel that cannot serve now (disabled, no plugin, no upstream key) is passed
+//! over while another may; its reason is what the client is told when none does.
+
+use std::rc::Rc;
+
+use crate::config::ProxyKey;
+use crate::error::{Failure, Kind};
+use crate::exchange::plan::{Answer, Prepared};
+use crate::exchange::reuse::Record;
+use crate::exchange::worker::{Worker, WorkerChannel, WorkerPlugin};
+use crate::plugin::{Caller, Request, Reuse};
+
+/// The channel that serves, and how.
+pub struct Decided {
+    pub channel: Rc<WorkerChannel>,
+    pub prepared: Rc<Prepared>,
+}
+
+/// What the candidates could not do, kept for the reply.
+#[derive(Default)]
+pub struct Refusals {
+    first: Option<Failure>,
+}
+
+impl Refusals {
+    pub fn add(&mut self, failure: Failure) {
+        self.first.get_or_insert(failure);
+    }
+
+    /// The reply when no candidate is left.
+    pub fn into_failure(self) -> Failure {
+        self.first.unwrap_or_else(|| {
+            Failure::new(
+                Kind::NoRoute,
+                "no channel of this proxy key serves this request; check the path and the model",
+            )
+        })
+    }
+}
+
+/// The candidates in the order in which they are asked.
+pub fn order(worker: &Worker, mut candidates: Vec<Rc<WorkerChannel>>) -> Vec<Rc<WorkerChannel>> {
+    if candidates.len() < 2 {
+        return candidates;
+    }
+    // A weighted draw without replacement is a sort by `random^(1/weight)`; without a weight the draw is 0.
+    let draw = |weight: u32| {
+        let random = (worker.random_below(1 << 53) as f64 + 1.0) / (1_u64 << 53) as f64;
+        if weight == 0 { 0.0 } else { random.powf(1.0 / f64::from(weight)) }
+    };
+    let mut drawn: Vec<_> = candidates
+        .drain(..)
+        .map(|candidate| (candidate.channel.priority, draw(candidate.channel.weight), candidate))
+        .collect();
+    drawn.sort_by(|(left_priority, left_draw, _), (right_priority, right_draw, _)| {
+        right_priority.cmp(left_priority).then(right_draw.total_cmp(left_draw))
+    });
+    drawn.into_iter().map(|(_, _, candidate)| candidate).collect()
+}
+
+/// Why this channel cannot be asked at the moment.
+pub fn usable(candidate: &WorkerChannel) -> Result<&Rc<WorkerPlugin>, Failure> {
+    if !candidate.channel.active {
+        return Err(Failure::new(Kind::ChannelDisabled, "this channel is disabled"));
+    }
+    candidate.plugin.as_ref().map_err(|reason| {
+        Failure::new(Kind::ChannelUnavailable, "this channel has no working plugin at the moment").because(reason)
+    })
+}
+
+/// Asks one candidate's plugin, or takes the answer it gave to an equal request.
+pub async fn ask(
+    candidate: &WorkerChannel,
+    plugin: &WorkerPlugin,
+    request: Request,
+    key: &ProxyKey,
+    request_id: &str,
+) -> Result<Rc<Answer>, Failure> {
+    let caller = || Caller { id: key.id.clone(), tags: key.tags.clone() };
+    let reuse = plugin.deployed.profile.reuse;
+    if reuse == Reuse::Never {
+        let decision = plugin.instances.decide(&request, &caller(), request_id).await?;
+        return Answer::from_decision(decision, &candidate.channel).map(Rc::new);
+    }
+    let record = Record { caller: (reuse == Reuse::SameCaller).then(caller), request };
+    if let Some(answer) = plugin.answers.borrow_mut().find(&record) {
+        return Ok(answer);
+    }
+    let decision = plugin.instances.decide(&record.request, &caller(), request_id).await?;
+    let answer = Rc::new(Answer::from_decision(decision, &candidate.channel)?);
+    plugin.answers.borrow_mut().keep(record, answer.clone());
+    Ok(answer)
+}
+
+/// What an answer means for the exchange: serve, or ask the next candidate (`None`), or end.
+pub fn judge(
+    candidate: &Rc<WorkerChannel>,
+    answer: &Answer,
+    refusals: &mut Refusals,
+) -> Result<Option<Decided>, Failure> {
+    match answer {
+        Answer::Send(prepared) => Ok(Some(Decided { channel: candidate.clone(), prepared: prepared.clone() })),
+        Answer::Decline => Ok(None),
+        Answer::Refuse(failure) => Err(failure.clone()),
+        Answer::KeyMissing(reason) => {
+            refusals.add(
+                Failure::new(Kind::ChannelUnavailable, "this channel has no upstream key at the moment")
+                    .because(reason),
+            );
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The stages up to `decide` for a request that is not sent, and what each candidate said.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+
+use crate::config::ProxyKey;
+use crate::error::Failure;
+use crate::exchange::classify::Held;
+use crate::exchange::decide::{self, Decided, Refusals};
+use crate::exchange::identify::{Form, Identified};
+use crate::exchange::plan::Answer;
+use crate::exchange::worker::{Worker, WorkerChannel};
+use crate::exchange::{Source, record};
+
+/// What one candidate said.
+pub enum Verdict {
+    Sends,
+    Declined,
+    /// Cannot serve now.
+    Unusable(Failure),
+    /// Ends the exchange with this reply.
+    Fails(Failure),
+}
+
+pub struct Story {
+    pub asked: Vec<(Rc<WorkerChannel>, Verdict)>,
+    pub decided: Option<Decided>,
+    pub model: Option<String>,
+}
+
+/// Asks the key's channels in order, as an exchange would.
+pub async fn explain(worker: &Rc<Worker>, key: Arc<ProxyKey>, form: Form, parts: &Parts, body: Option<Bytes>) -> Story {
+    let view = worker.view();
+    let candidates = view.channels_of(&key).cloned().collect();
+    let source = Source::Held(Held::complete(body.unwrap_or_default(), &worker.shared));
+    let identified = Identified { key, form };
+    let mut story = Story { asked: Vec::new(), decided: None, model: None };
+    for candidate in decide::order(worker, candidates) {
+        let (verdict, decided) = ask(&candidate, &identified, parts, &source, &mut story.model).await;
+        let ends = matches!(verdict, Verdict::Sends | Verdict::Fails(_));
+        story.asked.push((candidate, verdict));
+        if ends {
+            story.decided = decided;
+            break;
+        }
+    }
+    story
+}
+
+async fn ask(
+    candidate: &Rc<WorkerChannel>,
+    identified: &Identified,
+    parts: &Parts,
+    source: &Source,
+    model: &mut Option<String>,
+) -> (Verdict, Option<Decided>) {
+    let plugin = match decide::usable(candidate) {
+        Ok(plugin) => plugin,
+        Err(failure) => return (Verdict::Unusable(failure), None),
+    };
+    let record = record(parts, source, identified, plugin).await;
+    model.clone_from(&record.model);
+    let answer = match decide::ask(candidate, plugin, record, &identified.key, "explain").await {
+        Ok(answer) => answer,
+        Err(failure) => return (Verdict::Fails(failure), None),
+    };
+    let mut refusals = Refusals::default();
+    match decide::judge(candidate, &answer, &mut refusals) {
+        Ok(Some(decided)) => (Verdict::Sends, Some(decided)),
+        Ok(None) if matches!(*answer, Answer::Decline) => (Verdict::Declined, None),
+        Ok(None) => (Verdict::Unusable(refusals.into_failure()), None),
+        Err(failure) => (Verdict::Fails(failure), None),
+    }
+}

@@ -1,0 +1,116 @@
+//! Sends the request upstream as the plan says: hop-by-hop headers out, edits in, credential last.
+//!
+//! `Host`, `Content-Length` and `Transfer-Encoding` are never taken from the client or the plugin: `Host` is the
+//! endpoint's, framing follows from the body that is really sent.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, Uri};
+
+use crate::config::{Endpoint, Timeouts};
+use crate::error::{Failure, Kind};
+use crate::exchange::plan::Prepared;
+use crate::json::edit::{self, EditFault};
+use crate::upstream::{ReplyBody, RequestBody, Upstream};
+
+/// Bodies longer than this are edited on a thread of their own, not on the worker.
+const EDIT_INLINE_BYTES_MAX: usize = 256 << 10;
+
+/// Headers that concern one connection only (RFC 9110, section 7.6.1), or that the host sets itself.
+const DROPPED: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+];
+
+/// Removes what must not travel on, in either direction; `TE: trailers` survives, without which trailers do not pass.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
+    let wants_trailers = headers.get_all(header::TE).iter().any(|value| {
+        value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")))
+    });
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|list| list.split(','))
+            .filter_map(|token| token.trim().parse().ok())
+            .collect();
+        for name in named {
+            // A client cannot make the gateway drop what frames the message or names its length.
+            if name != header::CONTENT_LENGTH && name != header::HOST {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in DROPPED {
+        if !(keep_length && name == header::CONTENT_LENGTH) {
+            headers.remove(name);
+        }
+    }
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// `X-Forwarded-*`, for providers that look at them; the list grows by the client's address.
+pub fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, host: Option<HeaderValue>, is_tls: bool) {
+    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+    const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+    let client = client.to_canonical().to_string();
+    let earlier: Vec<&str> = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let list = if earlier.is_empty() { client } else { format!("{}, {client}", earlier.join(", ")) };
+    headers.insert(FOR, HeaderValue::try_from(list).expect("addresses and former header values are valid"));
+    headers.insert(PROTO, HeaderValue::from_static(if is_tls { "https" } else { "http" }));
+    match host {
+        Some(host) => headers.insert(HOST, host),
+        None => headers.remove(HOST),
+    };
+}
+
+/// The body with the plan's edits, every other byte as it was.
+pub async fn edited_body(bytes: Bytes, prepared: &Prepared) -> Result<Bytes, Failure> {
+    let edits = &prepared.body_edits;
+    let result = if bytes.len() <= EDIT_INLINE_BYTES_MAX {
+        edit::apply(&bytes, edits)
+    } else {
+        let edits = edits.clone();
+        tokio::task::spawn_blocking(move || edit::apply(&bytes, &edits))
+            .await
+            .map_err(|error| Failure::new(Kind::BodyEdit, "the request's body could not be edited").because(error))?
+    };
+    result.map(Bytes::from).map_err(|error| {
+        let kind = match error.reason {
+            EditFault::BodyNotJson(_) => Kind::BodyNotJson,
+            _ => Kind::BodyEdit,
+        };
+        Failure::new(kind, format!("this channel changes the request's body, which cannot be done here: {error}"))
+    })
+}
+
+/// One attempt.
+pub async fn send(
+    upstream: &std::rc::Rc<Upstream>,
+    prepared: &Prepared,
+    timeouts: &Timeouts,
+    method: Method,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Result<Response<ReplyBody>, Failure> {
+    let endpoint: &Arc<Endpoint> = &prepared.endpoint;
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from(prepared.target.clone());
+    *request.headers_mut() = headers;
+    upstream.send(endpoint, timeouts, request).await
+}

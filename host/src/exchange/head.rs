@@ -1,0 +1,46 @@
+//! Heads that hyper lets through and that are ours to refuse, with 400 and the connection's end.
+//!
+//! Each is a way to make two parties read one message differently: more or less than one `Host`, a transfer coding that
+//! is not `chunked` alone, a target that names another authority, a method that asks for a tunnel.
+
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{Method, Version};
+
+use crate::config::Limits;
+use crate::error::{Failure, Kind};
+
+pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
+    if parts.method == Method::CONNECT {
+        return Err(refused("CONNECT is not served here"));
+    }
+    if parts.headers.len() > limits.header_count_max {
+        return Err(Failure::new(Kind::HeadTooLarge, "the request has more header fields than the gateway accepts"));
+    }
+    let is_http1 = parts.version < Version::HTTP_2;
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() || (parts.version == Version::HTTP_11 && host.is_none()) {
+        return Err(refused("an HTTP/1.1 request has exactly one Host header"));
+    }
+    if is_http1
+        && let Some(authority) = parts.uri.authority()
+        && host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
+    {
+        return Err(refused("the request's target names another host than its Host header"));
+    }
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(refused("the only transfer coding accepted is `chunked`, once"));
+    }
+    if !parts.uri.path().starts_with('/') {
+        return Err(refused("the request's target must be a path"));
+    }
+    Ok(())
+}
+
+fn refused(why: &'static str) -> Failure {
+    Failure::new(Kind::MalformedRequest, why)
+}

@@ -1,0 +1,203 @@
+//! Whose proxy key is this?
+//!
+//! Takes every credential out of the request, whatever comes of it: nothing after this stage can pass one on. The key is
+//! compared as a SHA-256 digest, the digest in constant time, so that timing tells nothing about a key's characters.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{PathAndQuery, Uri};
+use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::config::{Keys, ProxyKey};
+use crate::error::{Failure, Kind};
+
+/// Headers that may carry a proxy key as they are.
+const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+/// The query parameter that may.
+const KEY_PARAMETER: &str = "key";
+
+/// How the client showed its proxy key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Bearer,
+    Header(&'static str),
+    Query(&'static str),
+}
+
+impl Form {
+    /// The form of a credential in this header.
+    pub fn of_header(name: &HeaderName) -> Option<Self> {
+        if name == AUTHORIZATION {
+            return Some(Self::Bearer);
+        }
+        KEY_HEADERS.into_iter().find(|key_header| name == key_header).map(Self::Header)
+    }
+}
+
+#[derive(Debug)]
+pub struct Identified {
+    pub key: Arc<ProxyKey>,
+    pub form: Form,
+}
+
+/// Finds the key and removes all credentials from `headers` and `uri`.
+pub fn identify(headers: &mut HeaderMap, uri: &mut Uri, keys: &Keys) -> Result<Identified, Failure> {
+    let shown = shown(headers, uri);
+    for name in KEY_HEADERS {
+        headers.remove(name);
+    }
+    headers.remove(AUTHORIZATION);
+    if let Some(without) = without_key_parameter(uri) {
+        *uri = without;
+    }
+    let (form, digest) = shown?;
+    let known = keys.by_digest.get_key_value(&digest).filter(|(known, _)| bool::from(known.ct_eq(&digest)));
+    let Some((_, key)) = known else {
+        return Err(Failure::new(Kind::KeyUnknown, "this proxy key is not known here"));
+    };
+    if !key.active {
+        return Err(Failure::new(Kind::KeyDisabled, "this proxy key is disabled"));
+    }
+    Ok(Identified { key: key.clone(), form })
+}
+
+/// The first form shown, and the digest of the one key that all forms must agree on.
+fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
+    let mut found: Option<(Form, Cow<'_, [u8]>)> = None;
+    let mut note = |form: Form, value: Cow<'_, [u8]>| match &found {
+        Some((_, first)) if **first != *value => {
+            Err(Failure::new(Kind::KeysDiffer, "the request carries two proxy keys that differ; send one"))
+        }
+        Some(_) => Ok(()),
+        None if well_formed(&value) => {
+            found = Some((form, Cow::Owned(value.into_owned())));
+            Ok(())
+        }
+        None => Err(Failure::new(Kind::KeyMalformed, "the proxy key is empty or holds characters that no key has")),
+    };
+    let mut foreign_scheme = false;
+    for value in headers.get_all(AUTHORIZATION) {
+        match bearer(value) {
+            Some(key) => note(Form::Bearer, Cow::Borrowed(key))?,
+            None => foreign_scheme = true,
+        }
+    }
+    for name in KEY_HEADERS {
+        for value in headers.get_all(name) {
+            note(Form::Header(name), Cow::Borrowed(value.as_bytes().trim_ascii()))?;
+        }
+    }
+    for (name, value) in parameters(uri.query().unwrap_or_default()) {
+        if name == KEY_PARAMETER {
+            note(Form::Query(KEY_PARAMETER), percent_decode_str(value).into())?;
+        }
+    }
+    match found {
+        Some((form, key)) => Ok((form, Sha256::digest(&key).into())),
+        None if foreign_scheme => Err(Failure::new(
+            Kind::KeyMalformed,
+            "the Authorization header does not hold a proxy key; send `Authorization: Bearer <proxy key>`",
+        )),
+        None => Err(Failure::new(
+            Kind::KeyMissing,
+            "no proxy key; send it as `Authorization: Bearer <proxy key>`, `x-api-key`, `api-key`, `x-goog-api-key` or `?key=`",
+        )),
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_none_or(|next| *next == b' ');
+    is_bearer.then(|| rest.trim_ascii())
+}
+
+fn well_formed(key: &[u8]) -> bool {
+    !key.is_empty() && key.iter().all(u8::is_ascii_graphic)
+}
+
+fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// The URI with every `key` parameter cut out and every other byte kept; `None` when there is none.
+fn without_key_parameter(uri: &Uri) -> Option<Uri> {
+    let query = uri.query()?;
+    if !parameters(query).any(|(name, _)| name == KEY_PARAMETER) {
+        return None;
+    }
+    let mut kept = uri.path().to_owned();
+    let mut separator = '?';
+    for pair in query.split('&').filter(|pair| pair.split('=').next() != Some(KEY_PARAMETER)) {
+        kept.push(separator);
+        kept.push_str(pair);
+        separator = '&';
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(kept).expect("a part of a valid URI is valid"));
+    Some(Uri::from_parts(parts).expect("only the query became shorter"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Keys {
+        let key = |id: &str, active| {
+            Arc::new(ProxyKey { id: id.into(), active, channels: vec!["c".into()], tags: Vec::new() })
+        };
+        let by_digest = [("sk-good", key("good", true)), ("sk-off", key("off", false))]
+            .into_iter()
+            .map(|(secret, key)| (Sha256::digest(secret).into(), key))
+            .collect();
+        Keys { by_digest }
+    }
+
+    /// What comes of a request with these headers and URI: the key's id and form or the failure's code, then the URI.
+    fn outcome(headers: &[(&'static str, &str)], uri: &str) -> (Result<(String, Form), String>, String) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        let mut uri: Uri = uri.parse().unwrap();
+        let result = identify(&mut map, &mut uri, &keys());
+        assert!(map.is_empty(), "a credential was left in {map:?}");
+        (result.map(|found| (found.key.id.clone(), found.form)).map_err(|f| f.code().to_owned()), uri.to_string())
+    }
+
+    #[test]
+    fn every_form_is_accepted_and_removed() {
+        let good = |form| Ok(("good".to_owned(), form));
+        assert_eq!(outcome(&[("authorization", "bEaReR  sk-good ")], "/x").0, good(Form::Bearer));
+        assert_eq!(outcome(&[("x-api-key", "sk-good")], "/x").0, good(Form::Header("x-api-key")));
+        assert_eq!(outcome(&[("api-key", "sk-good")], "/x").0, good(Form::Header("api-key")));
+        assert_eq!(outcome(&[("x-goog-api-key", "sk-good")], "/x").0, good(Form::Header("x-goog-api-key")));
+        assert_eq!(outcome(&[], "/x?a=%2f&key=sk%2Dgood&b"), (good(Form::Query("key")), "/x?a=%2f&b".to_owned()));
+        assert_eq!(outcome(&[], "/x?key=sk-good").1, "/x");
+    }
+
+    #[test]
+    fn the_same_key_twice_is_one_key_and_different_ones_are_refused() {
+        let twice = [("authorization", "Bearer sk-good"), ("x-api-key", "sk-good")];
+        assert_eq!(outcome(&twice, "/x?key=sk-good").0, Ok(("good".to_owned(), Form::Bearer)));
+        let differ = [("authorization", "Bearer sk-good"), ("x-api-key", "sk-off")];
+        assert_eq!(outcome(&differ, "/x").0, Err("proxy_keys_differ".to_owned()));
+        assert_eq!(outcome(&twice[..1], "/x?key=other").0, Err("proxy_keys_differ".to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_a_known_key_is_told_apart() {
+        let code = |headers: &[(&'static str, &str)], uri| outcome(headers, uri).0.unwrap_err();
+        assert_eq!(code(&[], "/x"), "proxy_key_missing");
+        assert_eq!(code(&[("authorization", "Bearer")], "/x"), "proxy_key_malformed");
+        assert_eq!(code(&[("authorization", "Basic c2s6Z29vZA==")], "/x"), "proxy_key_malformed");
+        assert_eq!(code(&[("authorization", "Bearersk-good")], "/x"), "proxy_key_malformed");
+        assert_eq!(code(&[("x-api-key", "sk good")], "/x"), "proxy_key_malformed");
+        assert_eq!(code(&[], "/x?key="), "proxy_key_malformed");
+        assert_eq!(code(&[("api-key", "sk-nobody")], "/x"), "proxy_key_unknown");
+        assert_eq!(code(&[("api-key", "sk-off")], "/x"), "proxy_key_disabled");
+    }
+}

@@ -1,0 +1,131 @@
+//! A plan joined with its channel's configuration: all that can be worked out once and used for many exchanges.
+//!
+//! Not a stage: the value that `decide` gives and `forward` takes. It holds the upstream key in ready-made header
+//! values, marked sensitive, and therefore has no `Debug`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::config::{Channel, Endpoint, Secret};
+use crate::error::{Failure, Kind};
+use crate::json::{Pointer, edit};
+use crate::plugin::{BodyEdit, Decision, HeaderEdit, Placement, Plan};
+
+/// What became of asking a plugin, in a form that can be kept.
+pub enum Answer {
+    Send(Rc<Prepared>),
+    Decline,
+    Refuse(Failure),
+    /// The plan asks for the upstream key, and the channel has none: the reason is for the operator.
+    KeyMissing(String),
+}
+
+/// A plan ready to be applied.
+pub struct Prepared {
+    pub plan: Plan,
+    pub endpoint: Arc<Endpoint>,
+    pub target: PathAndQuery,
+    pub body_edits: Vec<edit::BodyEdit>,
+    /// Credential headers, set after every edit.
+    pub credentials: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Answer {
+    pub fn from_decision(decision: Decision, channel: &Channel) -> Result<Self, Failure> {
+        match decision {
+            Decision::Send(plan) => prepare(plan, channel),
+            Decision::Decline => Ok(Self::Decline),
+            Decision::Refuse(failure) => Ok(Self::Refuse(failure)),
+        }
+    }
+}
+
+fn prepare(plan: Plan, channel: &Channel) -> Result<Answer, Failure> {
+    let endpoint = plan.endpoint.as_ref().unwrap_or(&channel.http).clone();
+    let mut target = format!("{}{}", endpoint.base_path, plan.path);
+    let mut separator = '?';
+    if let Some(query) = &plan.query {
+        target.push('?');
+        target.push_str(query);
+        separator = '&';
+    }
+    let mut credentials = Vec::with_capacity(plan.credentials.len());
+    for credential in &plan.credentials {
+        let Some(secret) = channel.secrets.get(&credential.secret) else {
+            return match &channel.key_missing {
+                Some(reason) => Ok(Answer::KeyMissing(reason.clone())),
+                None => Err(Failure::new(
+                    Kind::PluginSecret,
+                    format!("the plugin's plan names a secret {:?} that the channel does not have", credential.secret),
+                )),
+            };
+        };
+        match &credential.place {
+            Placement::Authorization(scheme) => {
+                credentials.push((AUTHORIZATION, sensitive(&format!("{scheme} {}", secret.reveal()), channel)?));
+            }
+            Placement::Header(name) => credentials.push((name.clone(), sensitive(secret.reveal(), channel)?)),
+            Placement::Query(name) => {
+                target.push(separator);
+                separator = '&';
+                target.push_str(name);
+                target.push('=');
+                target.extend(encoded(secret));
+            }
+        }
+    }
+    let target = PathAndQuery::try_from(target)
+        .map_err(|_| Failure::new(Kind::PluginAnswer, "the plugin's plan has a path or query that no URI can have"))?;
+    let body_edits = plan.body.iter().map(body_edit).collect();
+    Ok(Answer::Send(Rc::new(Prepared { plan, endpoint, target, body_edits, credentials })))
+}
+
+fn body_edit(edit: &BodyEdit) -> edit::BodyEdit {
+    let parsed = |pointer: &str| Pointer::parse(pointer).expect("a plan's pointers are checked");
+    match edit {
+        BodyEdit::Set { pointer, json } => edit::BodyEdit::Set { pointer: parsed(pointer), value: json.clone() },
+        BodyEdit::SetIfAbsent { pointer, json } => {
+            edit::BodyEdit::SetIfAbsent { pointer: parsed(pointer), value: json.clone() }
+        }
+        BodyEdit::Remove { pointer } => edit::BodyEdit::Remove { pointer: parsed(pointer) },
+    }
+}
+
+fn encoded(secret: &Secret) -> impl Iterator<Item = &str> {
+    utf8_percent_encode(secret.reveal(), NON_ALPHANUMERIC)
+}
+
+fn sensitive(value: &str, channel: &Channel) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| {
+        Failure::new(Kind::ChannelUnavailable, "this channel's upstream key cannot be sent in a header")
+            .because(format!("a secret of channel {} holds characters that no header can carry", channel.id))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Prepared {
+    /// The client's headers become the upstream's: edits in the plugin's order, then credentials.
+    pub fn edit_headers(&self, headers: &mut http::HeaderMap) {
+        for edit in &self.plan.headers {
+            match edit {
+                HeaderEdit::Set(name, value) => {
+                    headers.insert(name, value.clone());
+                }
+                HeaderEdit::SetIfAbsent(name, value) => {
+                    headers.entry(name).or_insert_with(|| value.clone());
+                }
+                HeaderEdit::Remove(name) => {
+                    headers.remove(name);
+                }
+            }
+        }
+        for (name, value) in &self.credentials {
+            headers.insert(name, value.clone());
+        }
+    }
+}

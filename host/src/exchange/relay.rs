@@ -1,0 +1,112 @@
+//! Streams the reply: frames go out as they come in, none is kept.
+//!
+//! The end of a reply is told apart from its breaking off: an error ends the client's stream as broken, so that no
+//! client takes half an answer for a whole one.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http::header::{HeaderName, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::error::Failure;
+use crate::exchange::settle::Settle;
+use crate::meter::Meter;
+use crate::upstream::ReplyBody;
+
+/// On every reply, the gateway's own included.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-aiproxy-request-id");
+
+/// The body of every reply to a client.
+pub enum Reply {
+    /// The gateway's own words.
+    Whole(Option<Bytes>),
+    Relayed(Box<Relayed>),
+}
+
+/// An upstream's reply on its way.
+pub struct Relayed {
+    body: ReplyBody,
+    settle: Settle,
+    meter: Option<Meter>,
+    ended: bool,
+}
+
+/// Joins the upstream's reply with the guard that settles the exchange.
+pub fn relay(reply: Response<ReplyBody>, settle: Settle, meter: Option<Meter>) -> Response<Reply> {
+    reply.map(|body| {
+        let mut relayed = Relayed { body, settle, meter, ended: false };
+        if relayed.body.is_end_stream() {
+            relayed.end();
+        }
+        Reply::Relayed(Box::new(relayed))
+    })
+}
+
+pub fn with_request_id<B>(reply: &mut Response<B>, request_id: &str) {
+    let value = HeaderValue::from_str(request_id).expect("request ids are hexadecimal digits");
+    reply.headers_mut().insert(REQUEST_ID, value);
+}
+
+impl Relayed {
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.settle.complete();
+            if let Some(meter) = self.meter.take() {
+                self.settle.usage(meter.finish());
+            }
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let relayed = match self.get_mut() {
+            Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Relayed(relayed) => relayed,
+        };
+        match ready!(Pin::new(&mut relayed.body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    relayed.settle.relayed(data.len());
+                    if let Some(meter) = &mut relayed.meter {
+                        meter.push(data);
+                    }
+                }
+                // With a length, hyper never asks for more than the last byte.
+                if relayed.body.is_end_stream() {
+                    relayed.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(failure)) => {
+                relayed.settle.broke(failure.clone());
+                Poll::Ready(Some(Err(failure)))
+            }
+            None => {
+                relayed.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Relayed(relayed) => relayed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Relayed(relayed) => relayed.body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What one worker thread owns: its upstream connections, plugin instances, reusable answers and counters.
+//!
+//! Nothing here is shared with another worker, so nothing here locks. What workers do share is [`Shared`]: the current
+//! generation, and the few numbers that limits need.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
+use crate::config::{Channel, ProxyKey};
+use crate::exchange::classify::Fields;
+use crate::exchange::reuse::Answers;
+use crate::generation::{ChannelState, Generation, Status};
+use crate::meter::{CompiledMeters, Fold, Meter, MeterSpec};
+use crate::plugin::{self, Deployed, Instances, Plan};
+use crate::stats::{ChannelCounters, Registry, WorkerCounters};
+use crate::telemetry::LineBuffer;
+use crate::upstream::Upstream;
+
+/// What all workers see.
+pub struct Shared {
+    pub current: ArcSwap<Generation>,
+    /// What is loaded from where, and what is wrong; changes also where a bad file leaves the generation as it is.
+    pub status: ArcSwap<Status>,
+    pub stats: Registry,
+    /// Client connections, over all workers.
+    pub connections: AtomicUsize,
+    /// Exchanges between their head and their end, over all workers.
+    pub in_flight: AtomicUsize,
+    /// Bytes of request bodies that are held for inspection, over all workers.
+    pub inspected_bytes: AtomicUsize,
+    pub draining: AtomicBool,
+    /// Eight random hexadecimal digits that begin every request id of this process.
+    pub request_id_prefix: String,
+}
+
+impl Shared {
+    pub fn new(generation: Arc<Generation>, status: Status, workers: usize) -> anyhow::Result<Self> {
+        let mut prefix = [0_u8; 4];
+        getrandom::fill(&mut prefix).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+        Ok(Self {
+            current: ArcSwap::new(generation),
+            status: ArcSwap::from_pointee(status),
+            stats: Registry::new(workers),
+            connections: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            inspected_bytes: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            request_id_prefix: format!("{:08x}", u32::from_be_bytes(prefix)),
+        })
+    }
+}
+
+/// One worker's own things.
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub index: usize,
+    pub upstream: Rc<Upstream>,
+    pub counters: Arc<WorkerCounters>,
+    pub access_log: Option<LineBuffer>,
+    view: RefCell<Rc<View>>,
+    request_count: Cell<u64>,
+    random: Cell<u64>,
+}
+
+/// A generation as this worker runs it.
+pub struct View {
+    pub generation: Arc<Generation>,
+    channels: HashMap<String, Rc<WorkerChannel>>,
+}
+
+/// A channel on this worker.
+pub struct WorkerChannel {
+    pub channel: Arc<Channel>,
+    pub counters: Arc<ChannelCounters>,
+    /// Why it cannot serve, where it cannot.
+    pub plugin: Result<Rc<WorkerPlugin>, String>,
+}
+
+/// A deployed plugin on this worker; it lives on in the next generation where nothing about it changed.
+pub struct WorkerPlugin {
+    pub deployed: Arc<Deployed>,
+    pub instances: Instances,
+    pub answers: RefCell<Answers>,
+    /// What to look for in a request's body; `None` where the profile asks for nothing there.
+    pub fields: Option<Fields>,
+    /// The profile's sets of meters.
+    meters: Vec<Arc<CompiledMeters>>,
+}
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>, index: usize, upstream: Rc<Upstream>, access_log: Option<LineBuffer>) -> Rc<Self> {
+        let counters = shared.stats.worker(index);
+        let view = View::new(shared.current.load_full(), &counters, None);
+        Rc::new(Self {
+            shared,
+            index,
+            upstream,
+            counters,
+            access_log,
+            view: RefCell::new(Rc::new(view)),
+            request_count: Cell::new(0),
+            random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
+        })
+    }
+
+    /// The current generation; an exchange asks once and keeps the answer.
+    pub fn view(&self) -> Rc<View> {
+        let current = self.shared.current.load();
+        let mut view = self.view.borrow_mut();
+        if !Arc::ptr_eq(&current, &view.generation) {
+            let next = View::new(Arc::clone(&current), &self.counters, Some(&view));
+            *view = Rc::new(next);
+        }
+        view.clone()
+    }
+
+    /// Unique in this process and, but for chance, beyond: 8 random digits, 2 of the worker, 10 of a count.
+    pub fn next_request_id(&self) -> String {
+        let count = self.request_count.get();
+        self.request_count.set(count + 1);
+        let mut id = String::with_capacity(20);
+        id.push_str(&self.shared.request_id_prefix);
+        push_hex(&mut id, self.index as u64, 2);
+        push_hex(&mut id, count, 10);
+        id
+    }
+
+    /// A number below `bound`, for spreading load only (xorshift).
+    pub fn random_below(&self, bound: u64) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x % bound.max(1)
+    }
+}
+
+fn push_hex(text: &mut String, value: u64, digits: u32) {
+    for position in (0..digits).rev() {
+        let digit = (value >> (position * 4)) & 0xf;
+        text.push(char::from_digit(digit as u32, 16).expect("four bits are one hexadecimal digit"));
+    }
+}
+
+impl View {
+    fn new(generation: Arc<Generation>, counters: &WorkerCounters, previous: Option<&Self>) -> Self {
+        let channels = generation
+            .channels
+            .iter()
+            .map(|(id, state)| (id.clone(), Rc::new(WorkerChannel::new(state, counters, previous))))
+            .collect();
+        Self { generation, channels }
+    }
+
+    pub fn channel(&self, id: &str) -> Option<&Rc<WorkerChannel>> {
+        self.channels.get(id)
+    }
+
+    /// The channels of a key, as listed there.
+    pub fn channels_of<'a>(&'a self, key: &'a ProxyKey) -> impl Iterator<Item = &'a Rc<WorkerChannel>> {
+        key.channels.iter().filter_map(|id| self.channel(id))
+    }
+}
+
+impl WorkerChannel {
+    fn new(state: &ChannelState, counters: &WorkerCounters, previous: Option<&View>) -> Self {
+        let plugin = match &state.deployed {
+            Err(reason) => Err(reason.clone()),
+            Ok(deployed) => {
+                let kept = previous
+                    .and_then(|view| view.channel(&state.channel.id))
+                    .and_then(|channel| channel.plugin.as_ref().ok())
+                    .filter(|plugin| Arc::ptr_eq(&plugin.deployed, deployed));
+                Ok(kept.cloned().unwrap_or_else(|| {
+                    Rc::new(WorkerPlugin {
+                        deployed: deployed.clone(),
+                        instances: Instances::new(deployed.clone()),
+                        answers: RefCell::default(),
+                        fields: Fields::new(&deployed.profile),
+                        meters: deployed.profile.meters.iter().map(|set| compiled(set)).collect(),
+                    })
+                }))
+            }
+        };
+        Self { channel: state.channel.clone(), counters: counters.channel(&state.channel.id), plugin }
+    }
+}
+
+impl WorkerPlugin {
+    /// Meters a reply with these headers, if the plan asks for it and the reply can be read.
+    pub fn meter(&self, plan: &Plan, headers: &HeaderMap) -> Option<Meter> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let set = self.meters.get(plan.meters?)?.clone();
+        Meter::new(set, text(CONTENT_TYPE), text(CONTENT_ENCODING))
+    }
+}
+
+fn compiled(set: &[plugin::Meter]) -> Arc<CompiledMeters> {
+    let specs: Vec<_> = set
+        .iter()
+        .map(|meter| MeterSpec {
+            name: meter.name.clone(),
+            alternatives: meter.alternatives.clone(),
+            fold: match meter.fold {
+                plugin::Fold::Last => Fold::Last,
+                plugin::Fold::Sum => Fold::Sum,
+            },
+            group: meter.group.clone(),
+        })
+        .collect();
+    Arc::new(CompiledMeters::compile(&specs).expect("a profile's pointers are checked"))
+}
+
+/// Counts one while it lives.
+pub struct Counted {
+    shared: Arc<Shared>,
+    which: fn(&Shared) -> &AtomicUsize,
+}
+
+impl Counted {
+    /// `None` when `max` are counted already.
+    pub fn new(shared: &Arc<Shared>, which: fn(&Shared) -> &AtomicUsize, max: usize) -> Option<Self> {
+        if which(shared).fetch_add(1, Ordering::Relaxed) >= max {
+            which(shared).fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self { shared: shared.clone(), which })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.which)(&self.shared).fetch_sub(1, Ordering::Relaxed);
+    }
+}

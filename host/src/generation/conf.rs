@@ -1,0 +1,233 @@
+//! The configuration files of a running gateway: each keeps its own last good version.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use sha2::{Digest, Sha256};
+
+use crate::config::load::{self, Channels, KeyList, Part, Sources};
+use crate::config::problem::{Problem, Severity};
+use crate::config::{Channel, Config, Gateway};
+use crate::generation::{Depth, FileStatus, State};
+
+/// Size, time and identity: what changes when a file is written or replaced, on a clock that ticks fast enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    bytes: u64,
+    modified_ns: (i64, i64),
+    inode: (u64, u64),
+}
+
+impl Fingerprint {
+    pub fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|metadata: Metadata| Self {
+            bytes: metadata.len(),
+            modified_ns: (metadata.mtime(), metadata.mtime_nsec()),
+            inode: (metadata.dev(), metadata.ino()),
+        })
+    }
+}
+
+pub struct Conf {
+    channels: Watched<Channels>,
+    keys: Watched<KeyList>,
+    gateway: Watched<Gateway>,
+    /// What keys and channels say of each other.
+    discord: Vec<Problem>,
+}
+
+/// One file.
+struct Watched<T> {
+    path: PathBuf,
+    fingerprint: Option<Fingerprint>,
+    /// What was read last, good or bad; absent before the first look and where there is no file.
+    seen: Option<[u8; 32]>,
+    good: Option<Good<T>>,
+    /// Read well, but not yet known to fit the rest.
+    candidate: Option<Good<T>>,
+    error: Option<String>,
+}
+
+#[derive(Clone)]
+struct Good<T> {
+    digest: Option<[u8; 32]>,
+    value: T,
+    warnings: Vec<String>,
+}
+
+impl Conf {
+    pub fn new(folder: &Path) -> Self {
+        let sources = Sources::under(folder);
+        Self {
+            channels: Watched::new(sources.channels),
+            keys: Watched::new(sources.keys),
+            gateway: Watched::new(sources.gateway),
+            discord: Vec::new(),
+        }
+    }
+
+    /// All three, or everything that is wrong.
+    pub fn first(&mut self) -> (Option<Config>, Vec<Problem>) {
+        let mut problems = self.read(Depth::All);
+        for file in [&self.channels.path, &self.keys.path] {
+            if !file.exists() {
+                problems.push(load::missing(file));
+            }
+        }
+        self.channels.accept();
+        let (Some(channels), Some(keys)) = (&self.channels.good, &self.keys.good) else { return (None, problems) };
+        let (config, discord) = load::combine(&channels.value, &keys.value, &self.gateway());
+        problems.extend(discord);
+        let is_sound = problems.iter().all(|problem| problem.severity == Severity::Warning);
+        (is_sound.then_some(config), problems)
+    }
+
+    /// Looks for changes; what is broken is noted and left out.
+    pub fn scan(&mut self, depth: Depth) {
+        for problem in self.read(depth) {
+            if problem.severity == Severity::Error {
+                tracing::error!("{problem}; the last good version of this file serves on");
+            } else {
+                tracing::warn!("{problem}");
+            }
+        }
+    }
+
+    fn read(&mut self, depth: Depth) -> Vec<Problem> {
+        let env = |name: &str| std::env::var(name).ok();
+        let mut problems = self.channels.scan(depth, |bytes, path| load::channels(bytes, path, &env));
+        problems.extend(self.keys.scan(depth, load::keys));
+        problems.extend(self.gateway.scan(depth, load::gateway));
+        self.keys.accept();
+        self.gateway.accept();
+        problems
+    }
+
+    pub fn parsed_channels(&self) -> Option<IndexMap<String, Arc<Channel>>> {
+        self.channels.newest().map(|channels| channels.value.by_id.clone())
+    }
+
+    pub fn candidate_channels(&self) -> IndexMap<String, Arc<Channel>> {
+        self.parsed_channels().unwrap_or_default()
+    }
+
+    pub fn has_new_channels(&self) -> bool {
+        self.channels.candidate.is_some()
+    }
+
+    pub fn accept_channels(&mut self) {
+        self.channels.accept();
+    }
+
+    /// The new channels file does not work; gives the last good one, or `None` when there is no new one.
+    pub fn refuse_channels(&mut self, reason: &str) -> Option<IndexMap<String, Arc<Channel>>> {
+        self.channels.candidate.take()?;
+        tracing::error!("{}: {reason}; the last good version of this file serves on", self.channels.path.display());
+        self.channels.error = Some(reason.to_owned());
+        self.parsed_channels()
+    }
+
+    /// A gateway.json that does not exist means its defaults.
+    pub fn gateway(&self) -> Gateway {
+        self.gateway.good.as_ref().map(|good| good.value.clone()).unwrap_or_default()
+    }
+
+    /// The good versions together.
+    pub fn combined(&mut self) -> Option<Config> {
+        let (channels, keys) = (self.channels.good.as_ref()?, self.keys.good.as_ref()?);
+        let (config, discord) = load::combine(&channels.value, &keys.value, &self.gateway());
+        if discord != self.discord {
+            discord.iter().for_each(|problem| tracing::warn!("{problem}"));
+            self.discord = discord;
+        }
+        Some(config)
+    }
+
+    pub fn status(&self) -> Vec<FileStatus> {
+        let mut keys = self.keys.status(State::Refused);
+        keys.warnings.extend(self.discord.iter().map(ToString::to_string));
+        vec![self.channels.status(State::Refused), keys, self.gateway.status(State::Absent)]
+    }
+}
+
+impl<T> Watched<T> {
+    fn new(path: PathBuf) -> Self {
+        Self { path, fingerprint: None, seen: None, good: None, candidate: None, error: None }
+    }
+
+    fn newest(&self) -> Option<&Good<T>> {
+        self.candidate.as_ref().or(self.good.as_ref())
+    }
+
+    fn accept(&mut self) {
+        if let Some(candidate) = self.candidate.take() {
+            self.good = Some(candidate);
+            self.error = None;
+        }
+    }
+
+    /// Reads the file where it changed, and gives what is wrong with it.
+    fn scan(&mut self, depth: Depth, parse: impl FnOnce(&[u8], &Path) -> Part<T>) -> Vec<Problem> {
+        let fingerprint = Fingerprint::of(&self.path);
+        if depth == Depth::Changed && fingerprint == self.fingerprint {
+            return Vec::new();
+        }
+        self.fingerprint = fingerprint;
+        let bytes = match load::bytes(&self.path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return self.gone(),
+            Err(problem) => return self.refuse(vec![*problem]),
+        };
+        let digest = Sha256::digest(&bytes).into();
+        if self.seen.replace(digest) == Some(digest) {
+            return Vec::new();
+        }
+        let part = parse(&bytes, &self.path);
+        match part.value {
+            Some(value) => {
+                let warnings = part.problems.iter().map(ToString::to_string).collect();
+                self.candidate = Some(Good { digest: Some(digest), value, warnings });
+                part.problems
+            }
+            None => self.refuse(part.problems),
+        }
+    }
+
+    fn gone(&mut self) -> Vec<Problem> {
+        self.seen = None;
+        if self.good.is_some() && self.error.is_none() {
+            tracing::error!("{} is gone; its last good version serves on", self.path.display());
+            self.error = Some("the file is gone; its last good version serves".to_owned());
+        }
+        Vec::new()
+    }
+
+    fn refuse(&mut self, problems: Vec<Problem>) -> Vec<Problem> {
+        self.candidate = None;
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        self.error = Some(errors.map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        problems
+    }
+
+    fn status(&self, without_file: State) -> FileStatus {
+        let state = match (&self.error, &self.good) {
+            (Some(_), _) => State::Refused,
+            (None, Some(_)) => State::Active,
+            (None, None) => without_file,
+        };
+        FileStatus {
+            name: self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            version: self.good.as_ref().and_then(|good| good.digest).map(hex),
+            state,
+            last_error: self.error.clone(),
+            warnings: self.good.as_ref().map(|good| good.warnings.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+fn hex(digest: [u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,108 @@
+//! Notices changed files and swaps generations while traffic flows.
+//!
+//! File-system events are only hints: they are debounced, then everything is scanned again. A scan runs every few
+//! seconds without any hint, since network file systems drop events. Folders are watched, not files: editors rename,
+//! and Kubernetes swaps a link. Access events are ignored, or a scan would cause the next.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use notify::{EventKind, RecursiveMode, Watcher as _};
+use tokio::sync::watch;
+
+use crate::exchange::worker::Shared;
+use crate::generation::{Depth, Loader};
+
+const RESCAN_INTERVAL: Duration = Duration::from_secs(5);
+/// A scan waits until nothing has happened for this long …
+const QUIET: Duration = Duration::from_millis(50);
+/// … but not longer than this.
+const QUIET_MAX: Duration = Duration::from_millis(500);
+
+enum Hint {
+    Changed,
+    Reload,
+    Stop,
+}
+
+/// The watching thread; dropping it ends it.
+pub struct Watcher {
+    hints: Sender<Hint>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// `swapped` is sent the number of each new generation.
+    pub fn start(mut loader: Loader, shared: Arc<Shared>, swapped: watch::Sender<u64>) -> anyhow::Result<Self> {
+        let (hints, hinted) = channel();
+        let events = hints.clone();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let is_access = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
+            if !is_access {
+                let _ = events.send(Hint::Changed);
+            }
+        })?;
+        for folder in loader.folders() {
+            watch_folder(&mut watcher, &folder);
+        }
+        let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
+            let _watcher = watcher;
+            while let Some(depth) = next_scan(&hinted) {
+                let generation = loader.rescan(depth);
+                shared.status.store(Arc::new(loader.status()));
+                if let Some(generation) = generation {
+                    let number = generation.number;
+                    shared.current.store(generation);
+                    swapped.send_replace(number);
+                }
+            }
+        })?;
+        Ok(Self { hints, thread: Some(thread) })
+    }
+
+    /// Asks for a scan at once.
+    pub fn reloader(&self) -> impl Fn() + Send + 'static {
+        let hints = self.hints.clone();
+        move || {
+            let _ = hints.send(Hint::Reload);
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.hints.send(Hint::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch_folder(watcher: &mut notify::RecommendedWatcher, folder: &Path) {
+    if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+        let interval_s = RESCAN_INTERVAL.as_secs();
+        tracing::info!(folder = %folder.display(), %error, interval_s, "no events from this folder; it is scanned at intervals");
+    }
+}
+
+/// Waits for a reason to scan; `None` ends the thread.
+fn next_scan(hinted: &Receiver<Hint>) -> Option<Depth> {
+    match hinted.recv_timeout(RESCAN_INTERVAL) {
+        Err(RecvTimeoutError::Timeout) => return Some(Depth::Changed),
+        Ok(Hint::Reload) => return Some(Depth::All),
+        Ok(Hint::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+        Ok(Hint::Changed) => {}
+    }
+    let deadline = Instant::now() + QUIET_MAX;
+    while Instant::now() < deadline {
+        match hinted.recv_timeout(QUIET) {
+            Ok(Hint::Changed) => {}
+            Ok(Hint::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(Hint::Reload) | Err(RecvTimeoutError::Timeout) => break,
+        }
+    }
+    Some(Depth::All)
+}

@@ -1,0 +1,96 @@
+//! `/stats`: the fields of the OpenResty service that this gateway replaces, then what it did not have.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::exchange::worker::Shared;
+use crate::generation::{FileStatus, PluginStatus};
+use crate::stats::unix_time_s;
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    service: &'static str,
+    version: &'static str,
+    uptime_seconds: u64,
+    total_requests: u64,
+    successful_requests: u64,
+    failed_requests: u64,
+    /// Per cent of the exchanges that have ended.
+    success_rate: f64,
+    protocol_stats: ProtocolStats,
+    channel_stats: Map<String, Value>,
+    /// Seconds, from a request's head to its reply's last byte.
+    avg_response_time: f64,
+    /// Unix time in seconds; null before the first exchange.
+    last_request_time: Option<u64>,
+    api_keys_count: usize,
+    /// Unix time in seconds.
+    timestamp: u64,
+    generation: u64,
+    in_flight: usize,
+    connections: usize,
+    plugins: &'a [PluginStatus],
+    files: &'a [FileStatus],
+}
+
+#[derive(Serialize)]
+struct ProtocolStats {
+    http_requests: u64,
+    /// Handshakes asked for.
+    websocket_requests: u64,
+    /// Handshakes accepted.
+    websocket_connections: u64,
+    /// Per cent of the handshakes asked for.
+    websocket_connection_rate: f64,
+}
+
+pub fn json(shared: &Shared) -> String {
+    let totals = shared.stats.totals();
+    let generation = shared.current.load();
+    let status = shared.status.load();
+    let channel_stats = generation
+        .channels
+        .iter()
+        .map(|(id, state)| {
+            let requests = totals.exchanges_by_channel.get(id).copied().unwrap_or_default();
+            (id.clone(), json!({"name": state.channel.name, "requests": requests, "status": state.status()}))
+        })
+        .collect();
+    let stats = Stats {
+        service: "aiproxy-host",
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: shared.stats.uptime().as_secs(),
+        total_requests: totals.exchanges,
+        successful_requests: totals.succeeded,
+        failed_requests: totals.exchanges - totals.succeeded,
+        success_rate: percent(totals.succeeded, totals.exchanges),
+        protocol_stats: ProtocolStats {
+            http_requests: totals.exchanges - totals.websocket_asked,
+            websocket_requests: totals.websocket_asked,
+            websocket_connections: 0,
+            websocket_connection_rate: percent(0, totals.websocket_asked),
+        },
+        channel_stats,
+        avg_response_time: if totals.exchanges == 0 {
+            0.0
+        } else {
+            totals.duration_us as f64 / totals.exchanges as f64 / 1e6
+        },
+        last_request_time: (totals.last_end_s > 0).then_some(totals.last_end_s),
+        api_keys_count: generation.config.keys.by_digest.len(),
+        timestamp: unix_time_s(),
+        generation: generation.number,
+        in_flight: shared.in_flight.load(Ordering::Relaxed),
+        connections: shared.connections.load(Ordering::Relaxed),
+        plugins: &status.plugins,
+        files: &status.files,
+    };
+    serde_json::to_string(&stats).expect("statistics are plain data")
+}
+
+/// 0 of 0 is 0, to two decimals.
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 10_000.0).round() / 100.0 }
+}

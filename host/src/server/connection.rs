@@ -1,0 +1,326 @@
+//! One client connection: HTTP/1.1, or HTTP/2 with prior knowledge, told apart by the first bytes.
+//!
+//! Two limits hold it: a head must be complete within `head_timeout` of its first byte, and an idle connection is closed
+//! after `keep_alive`. Neither arms a timer for each request: the connection notes what it waits for and since when, and
+//! the worker looks over its connections every now and then.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpStream;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::config::Limits;
+use crate::error::Failure;
+use crate::exchange::relay::Reply;
+use crate::exchange::worker::Worker;
+use crate::exchange::{self, Client};
+use crate::pages;
+
+/// The first bytes of HTTP/2 with prior knowledge (RFC 9113, section 3.4); no HTTP/1 method is `PRI`.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// hyper takes no smaller read buffer.
+const HTTP1_BUFFER_BYTES_MIN: usize = 8192;
+/// hyper's default; any other number costs it an allocation for each request.
+const HTTP1_HEADERS_DEFAULT: usize = 100;
+const HTTP2_STREAMS_MAX: u32 = 256;
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long to wait for the rest of a preface that arrives in pieces.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Bytes of a head have come, or the connection is new.
+    Head,
+    Idle,
+    Busy,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    /// Close after the exchanges under way.
+    Finish,
+    /// Close now.
+    Close,
+}
+
+/// What the worker knows of a connection.
+pub struct Connection {
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    active: Cell<u32>,
+    asked: Cell<Asked>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Connection {
+    pub fn new() -> Self {
+        Self {
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(Instant::now()),
+            active: Cell::new(0),
+            asked: Cell::new(Asked::Nothing),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Ends the connection after what it is doing.
+    pub fn finish(&self) {
+        self.ask(Asked::Finish);
+    }
+
+    /// Ends the connection if it has waited too long.
+    pub fn sweep(&self, limits: &Limits) {
+        let waited = self.since.get().elapsed();
+        match self.phase.get() {
+            Phase::Head if waited > limits.head_timeout => self.ask(Asked::Close),
+            Phase::Idle if waited > limits.keep_alive => self.ask(Asked::Finish),
+            Phase::Head | Phase::Idle | Phase::Busy => {}
+        }
+    }
+
+    fn ask(&self, what: Asked) {
+        if self.asked.get() != Asked::Close {
+            self.asked.set(what);
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(Instant::now());
+    }
+
+    /// Resolves when anything is asked.
+    async fn asked(&self) {
+        std::future::poll_fn(|cx| match self.poll_asked(Asked::Nothing, cx) {
+            Asked::Nothing => Poll::Pending,
+            Asked::Finish | Asked::Close => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// What is asked; registers for a change from `known`.
+    fn poll_asked(&self, known: Asked, cx: &Context<'_>) -> Asked {
+        let asked = self.asked.get();
+        if asked == known {
+            let mut waker = self.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        asked
+    }
+}
+
+/// Serves the connection to its end.
+pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpStream, client: Client) {
+    let limits = worker.view().generation.config.gateway.limits.clone();
+    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    // Without it a small write waits for the client's delayed acknowledgement: 40 ms.
+    let _ = stream.set_nodelay(true);
+    let is_http2 = tokio::select! {
+        began = tokio::time::timeout(limits.head_timeout, begins_with_preface(&stream)) => match began {
+            Ok(Ok(is_http2)) => is_http2,
+            Ok(Err(_)) | Err(_) => return,
+        },
+        () = connection.asked() => return,
+    };
+    let io = TokioIo::new(ClientIo { stream, connection: connection.clone(), is_http2 });
+    let service = service_fn({
+        let connection = connection.clone();
+        move |request| answer(worker.clone(), connection.clone(), client, request)
+    });
+    if is_http2 {
+        let served = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .keep_alive_interval(HTTP2_PING_INTERVAL)
+            .serve_connection(io, service);
+        drive(served, &connection, |served| served.graceful_shutdown()).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_BYTES_MIN));
+        if limits.header_count_max != HTTP1_HEADERS_DEFAULT {
+            builder.max_headers(limits.header_count_max);
+        }
+        let served = builder.serve_connection(io, service);
+        drive(served, &connection, |served| served.graceful_shutdown()).await;
+    }
+}
+
+/// Polls hyper's connection and what is asked of it, without a select's bookkeeping on every poll.
+async fn drive<C>(served: C, connection: &Connection, finish: impl Fn(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut served = pin!(served);
+    let mut known = Asked::Nothing;
+    std::future::poll_fn(|cx| {
+        let asked = connection.poll_asked(known, cx);
+        if asked != known {
+            known = asked;
+            match asked {
+                Asked::Close => return Poll::Ready(()),
+                Asked::Finish => finish(served.as_mut()),
+                Asked::Nothing => {}
+            }
+            // Registers the waker for what may be asked next.
+            connection.poll_asked(known, cx);
+        }
+        match served.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "a client connection ended with an error");
+                Poll::Ready(())
+            }
+        }
+    })
+    .await;
+}
+
+async fn begins_with_preface(stream: &tokio::net::TcpStream) -> io::Result<bool> {
+    let mut bytes = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut bytes).await?;
+        if count == 0 || !PREFACE.starts_with(&bytes[..count]) {
+            return Ok(false);
+        }
+        if count == PREFACE.len() {
+            return Ok(true);
+        }
+        // The socket stays readable, so there is no event for "one more byte".
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+async fn answer(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    client: Client,
+    request: Request<Incoming>,
+) -> Result<Response<Guarded>, std::convert::Infallible> {
+    let busy = Busy::new(connection);
+    let reply = match pages::answer(&worker, &request) {
+        Some(page) => page,
+        None => exchange::serve(worker, client, request).await,
+    };
+    Ok(reply.map(|reply| Guarded { reply, _busy: busy }))
+}
+
+/// Keeps the connection's phase at busy from a request's head to its reply's end.
+struct Busy(Rc<Connection>);
+
+impl Busy {
+    fn new(connection: Rc<Connection>) -> Self {
+        connection.active.set(connection.active.get() + 1);
+        connection.phase.set(Phase::Busy);
+        Self(connection)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        if self.0.active.get() == 0 {
+            self.0.enter(Phase::Idle);
+        }
+    }
+}
+
+struct Guarded {
+    reply: Reply,
+    _busy: Busy,
+}
+
+impl Body for Guarded {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        Pin::new(&mut self.reply).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.reply.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.reply.size_hint()
+    }
+}
+
+/// The client's socket, noting when a head begins to come.
+struct ClientIo {
+    stream: tokio::net::TcpStream,
+    connection: Rc<Connection>,
+    is_http2: bool,
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        // Over HTTP/2 bytes between requests are frames of the connection's own.
+        let has_come = !self.is_http2 && buffer.filled().len() > before;
+        if has_come && self.connection.phase.get() == Phase::Idle {
+            self.connection.enter(Phase::Head);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Runs HTTP/2 streams on the worker's own thread.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,12 @@
+//! What makes a test read in ten lines: a gateway, upstreams that are closures, clients; all on port 0.
+
+pub mod client;
+pub mod conf;
+pub mod gateway;
+pub mod guests;
+pub mod upstream;
+
+pub use client::{Answer, Raw, get, post, send};
+pub use conf::{Conf, KEY, UPSTREAM_KEY, channel};
+pub use gateway::Gateway;
+pub use upstream::{Body, Upstream, empty, reply, stream, whole};
