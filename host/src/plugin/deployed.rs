@@ -35,14 +35,16 @@ pub struct Deployed {
     supply: Mutex<Supply>,
 }
 
-type Delivery = Result<Box<Instance>, Arc<str>>;
+type Delivery = Result<Instance, Arc<str>>;
 
 #[derive(Default)]
 struct Supply {
-    spares: Vec<Box<Instance>>,
+    spares: Vec<Instance>,
     /// Ordered from the loader and not yet delivered.
     ordered: usize,
     waiting: VecDeque<oneshot::Sender<Delivery>>,
+    /// Why the last one could not be built, and until when no other is tried. Live instances go on meanwhile.
+    failed: Option<(Duration, Arc<str>)>,
 }
 
 impl Deployed {
@@ -80,7 +82,7 @@ impl Deployed {
     }
 
     /// A spare instance, if one is ready.
-    pub(super) fn take_ready(self: &Arc<Self>) -> Option<Box<Instance>> {
+    pub(super) fn take_ready(self: &Arc<Self>) -> Option<Instance> {
         let mut supply = self.supply();
         let spare = supply.spares.pop();
         self.order(&mut supply);
@@ -88,19 +90,21 @@ impl Deployed {
     }
 
     /// An instance, as soon as there is one.
-    pub(super) async fn take(self: &Arc<Self>) -> Result<Box<Instance>, Failure> {
+    pub(super) async fn take(self: &Arc<Self>) -> Result<Instance, Failure> {
         let delivery = {
             let mut supply = self.supply();
             if let Some(spare) = supply.spares.pop() {
                 self.order(&mut supply);
                 return Ok(spare);
             }
+            if let Some(reason) = self.failed(&mut supply) {
+                return Err(busy(&reason));
+            }
             let (promise, delivery) = oneshot::channel();
             supply.waiting.push_back(promise);
             self.order(&mut supply);
             delivery
         };
-        let busy = |cause: &str| Failure::new(Kind::PluginBusy, "The channel's plugin is not ready.").because(cause);
         match tokio::time::timeout(WAIT, delivery).await {
             Ok(Ok(Ok(instance))) => Ok(instance),
             Ok(Ok(Err(cause))) => Err(busy(&cause)),
@@ -109,7 +113,7 @@ impl Deployed {
     }
 
     /// Takes back an instance that is still good.
-    pub(super) fn give_back(&self, instance: Box<Instance>) {
+    pub(super) fn give_back(&self, instance: Instance) {
         let mut supply = self.supply();
         match supply.deliver(Ok(instance)) {
             Err(Ok(instance)) if supply.spares.len() < self.engine.spares() => supply.spares.push(instance),
@@ -119,7 +123,7 @@ impl Deployed {
     }
 
     /// Drops an instance, elsewhere.
-    pub(super) fn discard(&self, instance: Box<Instance>) {
+    pub(super) fn discard(&self, instance: Instance) {
         self.engine.discard(instance);
     }
 
@@ -140,11 +144,11 @@ impl Deployed {
                 }
             }
             Err(reason) => {
-                // It could be built once, so it may be again: but not as fast as requests come.
-                self.back_off();
                 tracing::warn!(target: "plugin", plugin = self.speaker.plugin, channel = self.speaker.channel,
                     version = self.speaker.version, reason, "a further instance could not be built");
                 let reason: Arc<str> = reason.into();
+                // It could be built once, so it may be again: but not as fast as requests come.
+                supply.failed = Some((self.engine.now() + self.sandbox.back_off, reason.clone()));
                 for waiting in supply.waiting.drain(..) {
                     let _ = waiting.send(Err(reason.clone()));
                 }
@@ -154,12 +158,20 @@ impl Deployed {
 
     /// Orders what is missing.
     fn order(self: &Arc<Self>, supply: &mut Supply) {
+        if self.failed(supply).is_some() {
+            return;
+        }
         supply.waiting.retain(|waiting| !waiting.is_closed());
         let wanted = self.engine.spares() + supply.waiting.len();
         while supply.spares.len() + supply.ordered < wanted {
             supply.ordered += 1;
             self.engine.order(Arc::downgrade(self));
         }
+    }
+
+    fn failed(&self, supply: &mut Supply) -> Option<Arc<str>> {
+        supply.failed.take_if(|(until, _)| *until <= self.engine.now());
+        supply.failed.as_ref().map(|(_, reason)| reason.clone())
     }
 
     fn supply(&self) -> MutexGuard<'_, Supply> {
@@ -180,10 +192,16 @@ impl Supply {
     }
 }
 
+fn busy(cause: &str) -> Failure {
+    Failure::new(Kind::PluginBusy, "The channel's plugin is not ready.").because(cause)
+}
+
 impl Drop for Deployed {
     fn drop(&mut self) {
         let spares = std::mem::take(&mut self.supply().spares);
-        spares.into_iter().for_each(|instance| self.engine.discard(instance));
+        for instance in spares {
+            self.engine.discard(instance);
+        }
     }
 }
 
@@ -196,15 +214,14 @@ fn build(
     channel: &Channel,
     speaker: &Arc<Speaker>,
     sandbox: &Sandbox,
-) -> Result<(Box<Instance>, Profile), Fault> {
+) -> Result<(Instance, Profile), Fault> {
     let in_pool = version.pooled().map(|pre| Instance::build(pre, channel, speaker, sandbox));
-    let (instance, profile) = match in_pool {
-        Some(Ok(built)) => built,
-        Some(Err(fault)) if !matches!(fault, Fault::PoolEmpty) => return Err(fault),
+    match in_pool {
+        Some(Ok(built)) => Ok(built),
+        Some(Err(fault)) if !matches!(fault, Fault::PoolEmpty) => Err(fault),
         _ => {
             let pre = version.on_demand(engine).map_err(Fault::Unfit)?;
-            Instance::build(pre, channel, speaker, sandbox)?
+            Instance::build(pre, channel, speaker, sandbox)
         }
-    };
-    Ok((Box::new(instance), profile))
+    }
 }

@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// Drops an instance elsewhere: wiping its memory takes a while.
-    pub(super) fn discard(&self, instance: Box<Instance>) {
+    pub(super) fn discard(&self, instance: Instance) {
         self.loader.send(Job::Discard(instance));
     }
 }
@@ -215,7 +215,7 @@ impl Drop for Ticker {
 
 enum Job {
     Build(Weak<Deployed>),
-    Discard(Box<Instance>),
+    Discard(Instance),
 }
 
 /// The thread that builds and drops instances.

@@ -79,7 +79,11 @@ impl Instance {
         let allowed = sandbox.configure_deadline;
         Deadline::arm(store, allowed);
         let outcome = poll_once(pre.instantiate_async(&mut *store));
-        let exports = found_out(outcome, store.data(), sandbox, allowed)?;
+        let exports = found_out(outcome, store.data(), sandbox, allowed).map_err(|fault| match fault {
+            // Here are found functions and records of another shape than the interface's.
+            Fault::Answer(text) => Fault::Unfit(text),
+            other => other,
+        })?;
         Deadline::arm(store, allowed);
         let outcome = poll_once(exports.aiproxy_plugin_channel().call_configure(&mut *store, &channel_config(channel)));
         let profile = found_out(outcome, store.data(), sandbox, allowed)?

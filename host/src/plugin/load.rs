@@ -111,7 +111,7 @@ fn component(engine: &Engine, bytes: &[u8], hash: &str) -> Result<(Component, bo
     }
     let artifact = engine.compile(|| Artifact::compile(settings, bytes)).map_err(|error| {
         let error = one_line(&error);
-        if error.contains("unexpected end") || error.contains("unexpected-eof") {
+        if ["unexpected end", "unexpected-eof", "out of bounds (bound"].iter().any(|sign| error.contains(sign)) {
             return LoadError(format!("the file was cut off, or is being written: {error}"));
         }
         if error.contains("async") {
@@ -186,7 +186,9 @@ fn exported_version(component: &Component) -> Result<String, LoadError> {
         None if !versions(ROUTER).is_empty() => {
             format!("this is a router (it exports {ROUTER} only): a channel's plugin exports {CHANNEL}@{INTERFACE}")
         }
-        None if exports.is_empty() => format!("the component exports nothing: a plugin exports {CHANNEL}@{INTERFACE}"),
+        None if exports.is_empty() => {
+            format!("the component exports nothing (or was cut off): a plugin exports {CHANNEL}@{INTERFACE}")
+        }
         None => {
             let names = escaped(&exports.join(", "), 300);
             format!("the component does not export {CHANNEL}@{INTERFACE}, only {names}")

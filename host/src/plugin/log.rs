@@ -233,9 +233,9 @@ pub fn escaped(text: &str, bytes_max: usize) -> String {
             break;
         }
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            safe.extend(c.escape_default())
+            safe.extend(c.escape_default());
         } else {
-            safe.push(c)
+            safe.push(c);
         }
     }
     safe

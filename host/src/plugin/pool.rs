@@ -14,7 +14,7 @@ use crate::error::{Failure, Kind};
 
 pub struct Instances {
     deployed: Arc<Deployed>,
-    live: RefCell<Option<Box<Instance>>>,
+    live: RefCell<Option<Instance>>,
 }
 
 impl Instances {
@@ -31,7 +31,7 @@ impl Instances {
     pub async fn decide(&self, request: &Request, caller: &Caller, request_id: &str) -> Result<Decision, Failure> {
         let deployed = &self.deployed;
         if let Some(left) = deployed.backing_off() {
-            let seconds = left.as_secs_f64().ceil() as u32;
+            let seconds = u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
             let message = "The channel's plugin has failed and is not asked for a while.";
             return Err(Failure::new(Kind::PluginBackOff, message).retry_after(seconds));
         }
@@ -51,7 +51,7 @@ impl Instances {
         }
     }
 
-    async fn instance(&self) -> Result<Box<Instance>, Failure> {
+    async fn instance(&self) -> Result<Instance, Failure> {
         let live = self.live.take();
         match live {
             None => self.deployed.take().await,
@@ -66,7 +66,7 @@ impl Instances {
         }
     }
 
-    fn keep(&self, instance: Box<Instance>) {
+    fn keep(&self, instance: Instance) {
         if self.deployed.sandbox.fresh {
             return self.deployed.discard(instance);
         }

@@ -1,7 +1,8 @@
 //! The promises of the sandbox, with the puppet in it.
 
 use std::io;
-use std::sync::{Mutex, OnceLock};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::{Channel, Endpoint, Sandbox, Secret, Timeouts};
 use crate::error::{Failure, Kind};
-use std::sync::Arc;
 
 fn engine() -> &'static Arc<Engine> {
     static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
@@ -357,11 +357,31 @@ fn a_fresh_instance_answers_every_call_where_that_is_asked() {
 
 #[test]
 fn exchanges_that_wait_together_are_all_served() {
-    let worker = Worker::with(&json!({}), Sandbox { fresh: true, ..sandbox() });
-    let (request, caller) = (request("/"), Caller { id: "t".into(), tags: vec![] });
-    let all = (0..50).map(|_| worker.instances.decide(&request, &caller, "r"));
-    let outcomes = worker.runtime.block_on(futures_util::future::join_all(all));
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Decision::Send(_)))));
+    let Worker { runtime, instances } = Worker::with(&json!({}), Sandbox { fresh: true, ..sandbox() });
+    let instances = Rc::new(instances);
+    let ask = || {
+        let instances = instances.clone();
+        let caller = Caller { id: "tester".into(), tags: vec![] };
+        tokio::task::spawn_local(async move { instances.decide(&request("/"), &caller, "r").await })
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let asked: Vec<_> = (0..50).map(|_| ask()).collect();
+        for outcome in asked {
+            assert!(matches!(outcome.await, Ok(Ok(Decision::Send(_)))));
+        }
+    });
+}
+
+#[test]
+fn a_plugin_whose_instances_can_no_longer_be_built_is_busy_and_recovers_by_itself() {
+    let sandbox = Sandbox { fresh: true, back_off: Duration::from_millis(5), ..sandbox() };
+    let deployed =
+        std::iter::repeat_with(|| deploy(&json!({"configure": "fail-often"}), sandbox.clone())).find_map(Result::ok);
+    let worker = Worker::of(deployed.unwrap());
+    let failure = std::iter::repeat_with(|| worker.decide("/")).find_map(Result::err).unwrap();
+    assert_eq!(failure.kind, Kind::PluginBusy);
+    assert!(failure.cause.unwrap().contains("not this time"));
+    assert!(std::iter::repeat_with(|| worker.decide("/")).any(|outcome| outcome.is_ok()));
 }
 
 #[test]

@@ -38,10 +38,9 @@ impl Guest for Puppet {
         match settings["configure"].as_str() {
             Some("fail") => return Err("the strings are tangled".into()),
             Some("random-profile") => {
-                // Seeded by `wasi:random` in every instance anew.
-                let random = std::hash::RandomState::new().hash_one(0);
-                profile.headers.push(format!("x-{random:x}"));
+                profile.headers.push(format!("x-{:x}", random()));
             }
+            Some("fail-often") if random() % 4 != 0 => return Err("not this time".into()),
             Some("nonsense") => profile.headers.push("not a header\r\n".into()),
             Some(behaviour) => misbehave::run(behaviour),
             None => {}
@@ -77,6 +76,11 @@ fn decide(settings: &Value, request: &Request, caller: &Caller) -> Answer {
         misbehave::run(name);
     }
     Answer::Send(plan)
+}
+
+/// Seeded by `wasi:random`, in every instance anew.
+fn random() -> u64 {
+    std::hash::RandomState::new().hash_one(0)
 }
 
 fn pass_through(settings: &Value, request: &Request, caller: &Caller) -> Plan {
