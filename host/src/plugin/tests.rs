@@ -329,6 +329,40 @@ fn configure_refuses_a_version_with_its_reason() {
     deploy(&json!({"configure": "print-line"}), sandbox()).unwrap();
 }
 
+/// Exports the right names, with `parts` beside them, and functions of another type.
+fn of_another_shape(parts: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+            (core module $m (func (export "f")) {parts})
+            (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i "f")))
+            (instance $c (export "configure" (func $f)) (export "decide" (func $f)))
+            (export "aiproxy:plugin/channel@0.1.0" (instance $c)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn functions_of_another_shape_are_found_when_instantiated() {
+    let version = engine().load("p", &of_another_shape("")).unwrap();
+    let refusal = Deployed::new(engine(), version, channel(&json!({})), sandbox()).err().unwrap();
+    assert!(refusal.contains("does not fit the interface"), "{refusal}");
+}
+
+#[test]
+fn a_component_too_large_for_the_pool_is_taken_on_demand() {
+    let version = engine().load("p", &of_another_shape("(table 30000 funcref)")).unwrap();
+    assert!(version.pooled().is_none());
+    assert!(version.on_demand(engine()).is_ok());
+}
+
+#[test]
+fn a_component_that_needs_more_memory_than_allowed_from_the_start_is_refused() {
+    let version = engine().load("p", &of_another_shape("(memory 1000)")).unwrap();
+    let refusal = Deployed::new(engine(), version, channel(&json!({})), sandbox()).err().unwrap();
+    assert!(refusal.contains("33554432 bytes of memory"), "{refusal}");
+}
+
 #[test]
 fn instances_are_replaced_after_their_calls_and_on_growth() {
     let calls =

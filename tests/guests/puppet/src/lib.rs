@@ -6,7 +6,7 @@
 //! headers what it was shown (not with `settings.quiet`). Every plan carries [`MARK`], so that a test makes another
 //! version of the component by replacing those bytes in the file.
 
-mod bindings;
+pub mod bindings;
 mod misbehave;
 mod settings;
 
@@ -29,7 +29,7 @@ thread_local! {
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
-struct Puppet;
+pub struct Puppet;
 
 impl Guest for Puppet {
     fn configure(channel: ChannelConfig) -> Result<Profile, String> {
@@ -40,7 +40,7 @@ impl Guest for Puppet {
             Some("random-profile") => {
                 profile.headers.push(format!("x-{:x}", random()));
             }
-            Some("fail-often") if random() % 4 != 0 => return Err("not this time".into()),
+            Some("fail-often") if !random().is_multiple_of(4) => return Err("not this time".into()),
             Some("nonsense") => profile.headers.push("not a header\r\n".into()),
             Some(behaviour) => misbehave::run(behaviour),
             None => {}

@@ -17,7 +17,7 @@ pub fn run(behaviour: &str) {
         "loop" => loop {
             std::hint::black_box(());
         },
-        "sleep" => std::thread::sleep(Duration::from_secs(3600)),
+        "sleep" => std::thread::sleep(Duration::from_hours(1)),
         "eat" => loop {
             keep(1 << 20);
         },
@@ -65,14 +65,12 @@ pub fn spoil(behaviour: &str, plan: &mut Plan) -> bool {
         "relative-path" => plan.path = "no-slash".into(),
         "unknown-option" => plan.options.push(("teleport".into(), "on".into())),
         "unknown-scheme" => {
-            plan.credentials = vec![Credential {
-                secret: "key".into(),
-                place: Placement::Signed(Signature { scheme: "wax-seal".into(), parameters: Vec::new() }),
-            }]
+            let signature = Signature { scheme: "wax-seal".into(), parameters: Vec::new() };
+            plan.credentials = vec![Credential { secret: "key".into(), place: Placement::Signed(signature) }];
         }
         "unknown-secret" => {
-            plan.credentials =
-                vec![Credential { secret: "not-yours".into(), place: Placement::Authorization("Bearer".into()) }]
+            let place = Placement::Authorization("Bearer".into());
+            plan.credentials = vec![Credential { secret: "not-yours".into(), place }];
         }
         "unknown-endpoint" => plan.endpoint = Some("not-configured".into()),
         "unknown-meters" => plan.meters = Some(99),
