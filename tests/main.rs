@@ -2,4 +2,21 @@
 
 mod support;
 
+mod access_log;
+mod browsers;
+mod commands;
+mod default_plugins;
+mod edits;
+mod errors;
+mod hot_swap;
+mod http;
+mod identity;
+mod limits;
+mod pages;
+mod plugins;
+mod profile;
 mod routing;
+mod secrets;
+mod shutdown;
+mod streaming;
+mod upstreams;

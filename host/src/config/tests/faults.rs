@@ -332,7 +332,7 @@ fn every_fault_of_the_gateway_file_is_told_with_its_place_and_remedy() {
         ("[]", "error: g.json:1:1: must be an object, not a list; write it in curly brackets"),
         (
             r#"{"limits": {"connections_max": 0}}"#,
-            "error: g.json:1:32: limits.connections_max: is too small; write a number from 0 to 1000000",
+            "error: g.json:1:32: limits.connections_max: is too small; write a number from 1 to 1000000",
         ),
         (
             r#"{"limits": {"inspect_bytes_max": 9999999999}}"#,

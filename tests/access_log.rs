@@ -1,0 +1,1 @@
+//! One JSON line an exchange, whatever happened to it.

@@ -1,0 +1,1 @@
+//! CORS: preflights and replies for configured origins.

@@ -1,0 +1,1 @@
+//! The subcommands: init, check, explain, and serve without a configuration.

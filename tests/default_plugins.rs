@@ -1,0 +1,1 @@
+//! The three default plugins against the demo upstream.

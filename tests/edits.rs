@@ -1,0 +1,1 @@
+//! What a plan changes in a request, and that every other byte stays.

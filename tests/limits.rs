@@ -1,0 +1,1 @@
+//! Bounds: each refusal with its status, and nothing else suffers.

@@ -1,0 +1,1 @@
+//! The built-in routes are taken exactly, and show what they promise.

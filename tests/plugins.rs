@@ -1,0 +1,1 @@
+//! A plugin that misbehaves costs one exchange, and nothing else.

@@ -1,0 +1,1 @@
+//! What a plugin is shown, and when its answer is reused.

@@ -1,0 +1,1 @@
+//! No key appears where it should not: replies, logs, statistics, explanations.

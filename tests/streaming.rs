@@ -1,0 +1,1 @@
+//! Replies and requests stream, with back-pressure, and break where they broke.
