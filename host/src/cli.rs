@@ -31,7 +31,7 @@ pub enum Command {
 
 #[derive(Debug, Clone, Args)]
 pub struct Sources {
-    /// Folder of channels_config.json, api_keys.json and, optionally, gateway.json.
+    /// Folder of `channels_config.json`, `api_keys.json` and, optionally, `gateway.json`.
     #[arg(long, value_name = "DIR", env = "AIPROXY_CONF", default_value = "conf")]
     pub conf: PathBuf,
     /// Folder of plugins; a file `NAME.wasm` takes the place of the default plugin NAME.

@@ -26,8 +26,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::digest::sha256;
 use indexmap::IndexMap;
-use sha2::{Digest, Sha256};
 
 /// The configuration of one generation.
 #[derive(Debug, PartialEq)]
@@ -160,7 +160,7 @@ impl Keys {
     /// What a proxy key is looked up by.
     #[must_use]
     pub fn digest(key: &[u8]) -> [u8; 32] {
-        Sha256::digest(key).into()
+        sha256(key)
     }
 }
 

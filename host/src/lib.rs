@@ -15,6 +15,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod demo;
+pub mod digest;
 pub mod error;
 pub mod exchange;
 pub mod generation;

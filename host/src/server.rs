@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -66,14 +66,14 @@ struct Seat {
 }
 
 /// Serves until told to stop; returns when every worker has ended.
-pub fn run(listener: TcpListener, parts: Parts, commands: Commands) -> anyhow::Result<()> {
+pub fn run(listener: TcpListener, parts: &Parts, commands: Commands) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let (ended, endings) = unbounded_channel();
     let seats =
-        (0..parts.workers).map(|index| seat(index, &parts, ended.clone())).collect::<anyhow::Result<Vec<_>>>()?;
+        (0..parts.workers).map(|index| seat(index, parts, ended.clone())).collect::<anyhow::Result<Vec<_>>>()?;
     drop(ended);
-    let runtime = Builder::new_current_thread().enable_all().build_local(Default::default())?;
-    runtime.block_on(accept(listener, &parts, &seats, commands, endings))?;
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(accept(listener, parts, &seats, commands, endings))?;
     for seat in seats {
         if seat.thread.join().is_err() {
             tracing::error!("a worker ended by a panic");
@@ -169,7 +169,7 @@ fn seat(index: usize, parts: &Parts, ended: UnboundedSender<()>) -> anyhow::Resu
         let (shared, tls, open) = (parts.shared.clone(), parts.tls.clone(), open.clone());
         let (swapped, access_log) = (parts.swapped.clone(), parts.access_log.as_ref().map(AccessLogWriter::buffer));
         move || {
-            let runtime = Builder::new_current_thread().enable_all().build_local(Default::default());
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
             let runtime = runtime.expect("a worker needs a runtime: the system has no file descriptors left");
             runtime.block_on(async {
                 let worker = Worker::new(shared, index, Upstream::new(tls, upstream::Limits::default()), access_log);

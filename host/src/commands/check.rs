@@ -3,6 +3,7 @@
 use anyhow::bail;
 
 use crate::cli::Check;
+use crate::config::problem::Problem;
 use crate::generation::{Folders, Loader, Refused};
 use crate::plugin::{Engine, EngineOptions};
 
@@ -12,7 +13,7 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
     let mut loader = Loader::new(engine, folders);
     match loader.first() {
         Ok((generation, warnings)) => {
-            warnings.iter().for_each(|problem| println!("{problem}"));
+            print(&warnings);
             for (id, state) in &generation.channels {
                 match &state.deployed {
                     Ok(deployed) => {
@@ -30,9 +31,17 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
             Ok(())
         }
         Err(Refused { problems, plugins }) => {
-            problems.iter().for_each(|problem| println!("{problem}"));
-            plugins.iter().for_each(|(file, reason)| println!("error: {file}: {reason}"));
+            print(&problems);
+            for (file, reason) in plugins {
+                println!("error: {file}: {reason}");
+            }
             bail!("the configuration is not sound")
         }
+    }
+}
+
+fn print(problems: &[Problem]) {
+    for problem in problems {
+        println!("{problem}");
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri};
+use tokio::runtime::LocalOptions;
 
 use crate::cli::Explain;
 use crate::commands::serve;
@@ -20,7 +21,7 @@ use crate::exchange::worker::{Shared, Worker};
 use crate::generation::{Folders, Generation, Loader, Status};
 use crate::plugin::{BodyEdit, Engine, EngineOptions, HeaderEdit, Placement};
 use crate::telemetry;
-use crate::upstream::{Tls, Upstream};
+use crate::upstream::{Limits, Tls, Upstream};
 
 /// Stands for a secret in what is printed.
 const MASK: &str = "***";
@@ -39,10 +40,10 @@ pub fn run(options: &Explain) -> anyhow::Result<()> {
     let key = key_by_id(&generation, &options.key)?;
     let status = loader.status();
     let shared = Arc::new(Shared::new(generation, status.clone(), 1)?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let lines = runtime.block_on(async {
         let tls = Tls::new(shared.current.load().config.gateway.trusted_ca.as_deref())?;
-        let worker = Worker::new(shared, 0, Upstream::new(tls, Default::default()), None);
+        let worker = Worker::new(shared, 0, Upstream::new(tls, Limits::default()), None);
         let story = explain(&worker, key.clone(), form, &parts, body).await;
         anyhow::Ok(told(&story, &key, &parts, &status))
     })?;
@@ -122,8 +123,8 @@ fn told(story: &Story, key: &ProxyKey, parts: &Parts, status: &Status) -> Lines 
     let mut query = plan.query.clone().map(|query| format!("?{query}")).unwrap_or_default();
     for credential in &plan.credentials {
         if let Placement::Query(name) = &credential.place {
-            let separator = if query.is_empty() { '?' } else { '&' };
-            query.push_str(&format!("{separator}{name}={MASK}"));
+            let separator = if query.is_empty() { "?" } else { "&" };
+            query.extend([separator, name, "=", MASK]);
         }
     }
     lines.push(("upstream", format!("{} {}{}{query}", parts.method, address(&prepared.endpoint), plan.path)));

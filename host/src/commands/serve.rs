@@ -66,12 +66,18 @@ pub fn load(loader: &mut Loader, sources: &Sources) -> anyhow::Result<Arc<Genera
     }
     match loader.first() {
         Ok((generation, warnings)) => {
-            warnings.iter().for_each(|problem| tracing::warn!("{problem}"));
+            for problem in warnings {
+                tracing::warn!("{problem}");
+            }
             Ok(generation)
         }
         Err(Refused { problems, plugins }) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
-            plugins.iter().for_each(|(file, reason)| eprintln!("error: {file}: {reason}"));
+            for problem in problems {
+                eprintln!("{problem}");
+            }
+            for (file, reason) in plugins {
+                eprintln!("error: {file}: {reason}");
+            }
             bail!("the configuration is not sound; mend the errors above (`aiproxy-host check` shows them again)")
         }
     }
@@ -81,7 +87,8 @@ impl Gateway {
     /// Loads everything; nothing runs yet but the watcher.
     pub fn load(sources: &Sources, state: &Path, workers: usize) -> anyhow::Result<Self> {
         let state = StateFolder::open(state)?;
-        let engine = Engine::new(EngineOptions { cache: Some(state.compiled()), ..EngineOptions::default() })?;
+        let engine =
+            Engine::new(EngineOptions { cache: Some(state.compiled()), spares: workers, ..EngineOptions::default() })?;
         let folders = Folders { conf: sources.conf.clone(), plugins: sources.plugins.clone() };
         let mut loader = Loader::new(engine, folders);
         let generation = load(&mut loader, sources)?;
@@ -115,6 +122,6 @@ impl Gateway {
     }
 
     pub fn run(self, listener: TcpListener, commands: Commands) -> anyhow::Result<()> {
-        server::run(listener, self.parts, commands)
+        server::run(listener, &self.parts, commands)
     }
 }

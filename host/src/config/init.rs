@@ -3,7 +3,6 @@
 //! Invariants: nothing that exists is touched, no well-known key is ever active, and files that hold keys are for
 //! their owner alone. Prints nothing: the caller shows the [`Report`].
 
-use std::fmt::Write as _;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::file::{ChannelsFile, GatewayFile, KeysFile, schema};
 use super::load::{Sources, channels};
+use crate::digest::hex;
 
 pub const CHANNELS_EXAMPLE: &str = include_str!("../../../conf/channels_config.json.example");
 pub const KEYS_EXAMPLE: &str = include_str!("../../../conf/api_keys.json.example");
@@ -126,10 +126,7 @@ fn channel_ids(file: &Path) -> anyhow::Result<Vec<String>> {
 pub fn random_key(prefix: &str) -> anyhow::Result<String> {
     let mut random = [0_u8; 24];
     getrandom::fill(&mut random).map_err(|fault| anyhow::anyhow!("the system gives no random bytes: {fault}"))?;
-    Ok(random.iter().fold(prefix.to_owned(), |mut key, byte| {
-        write!(key, "{byte:02x}").expect("a String takes everything");
-        key
-    }))
+    Ok(format!("{prefix}{}", hex(&random)))
 }
 
 /// The template's entries with the keys put in; channels that it does not know get an entry like them.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use percent_encoding::percent_decode_str;
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::config::{Keys, ProxyKey};
+use crate::digest::sha256;
 use crate::error::{Failure, Kind};
 
 /// Headers that may carry a proxy key as they are.
@@ -97,7 +97,7 @@ fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
         }
     }
     match found {
-        Some((form, key)) => Ok((form, Sha256::digest(&key).into())),
+        Some((form, key)) => Ok((form, sha256(&key))),
         None if foreign_scheme => Err(Failure::new(
             Kind::KeyMalformed,
             "the Authorization header does not hold a proxy key; send `Authorization: Bearer <proxy key>`",
@@ -151,7 +151,7 @@ mod tests {
         };
         let by_digest = [("sk-good", key("good", true)), ("sk-off", key("off", false))]
             .into_iter()
-            .map(|(secret, key)| (Sha256::digest(secret).into(), key))
+            .map(|(secret, key)| (sha256(secret.as_bytes()), key))
             .collect();
         Keys { by_digest }
     }

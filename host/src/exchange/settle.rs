@@ -235,6 +235,8 @@ struct Totals<'a>(&'a Usage);
 impl Serialize for Totals<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.totals.iter().map(|(name, total)| {
+            // A meter counts no negative values, and up to 2^53 every whole number is exact.
+            #[expect(clippy::cast_sign_loss, reason = "not negative")]
             let whole = (total.fract() == 0.0 && *total < 9e15).then_some(*total as u64);
             (&**name, whole.map_or_else(|| serde_json::Value::from(*total), serde_json::Value::from))
         }))

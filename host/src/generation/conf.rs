@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use sha2::{Digest, Sha256};
 
 use crate::config::load::{self, Channels, KeyList, Part, Sources};
 use crate::config::problem::{Problem, Severity};
 use crate::config::{Channel, Config, Gateway};
+use crate::digest::{hex, sha256};
 use crate::generation::{Depth, FileStatus, State};
 
 /// Size, time and identity: what changes when a file is written or replaced, on a clock that ticks fast enough.
@@ -140,7 +140,9 @@ impl Conf {
         let (channels, keys) = (self.channels.good.as_ref()?, self.keys.good.as_ref()?);
         let (config, discord) = load::combine(&channels.value, &keys.value, &self.gateway());
         if discord != self.discord {
-            discord.iter().for_each(|problem| tracing::warn!("{problem}"));
+            for problem in &discord {
+                tracing::warn!("{problem}");
+            }
             self.discord = discord;
         }
         Some(config)
@@ -181,7 +183,7 @@ impl<T> Watched<T> {
             Ok(None) => return self.gone(),
             Err(problem) => return self.refuse(vec![*problem]),
         };
-        let digest = Sha256::digest(&bytes).into();
+        let digest = sha256(&bytes);
         if self.seen.replace(digest) == Some(digest) {
             return Vec::new();
         }
@@ -220,14 +222,10 @@ impl<T> Watched<T> {
         };
         FileStatus {
             name: self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            version: self.good.as_ref().and_then(|good| good.digest).map(hex),
+            version: self.good.as_ref().and_then(|good| good.digest).map(|digest| hex(&digest)),
             state,
             last_error: self.error.clone(),
             warnings: self.good.as_ref().map(|good| good.warnings.clone()).unwrap_or_default(),
         }
     }
-}
-
-fn hex(digest: [u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

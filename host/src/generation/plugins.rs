@@ -8,8 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
+use crate::digest::sha256;
 use crate::generation::conf::Fingerprint;
 use crate::generation::{Depth, FileStatus, PluginStatus, State};
 use crate::plugin::embedded::EMBEDDED;
@@ -175,7 +174,7 @@ impl Entry {
             Some(bytes) => (bytes, Source::File),
             None => (embedded().ok_or_else(|| missing(path))?, Source::Embedded),
         };
-        let seen = (<[u8; 32]>::from(Sha256::digest(&bytes)), source);
+        let seen = (sha256(&bytes), source);
         if self.seen == Some(seen) {
             // Looked at before: it serves, or its refusal stands.
             return Ok(());

@@ -10,6 +10,7 @@ use crate::generation::{FileStatus, PluginStatus};
 use crate::stats::unix_time_s;
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the fields' names are the replaced service's")]
 struct Stats<'a> {
     service: &'static str,
     version: &'static str,
@@ -49,7 +50,7 @@ struct ProtocolStats {
 pub fn json(shared: &Shared) -> String {
     let totals = shared.stats.totals();
     let generation = shared.current.load();
-    let status = shared.status.load();
+    let loaded = shared.status.load();
     let channel_stats = generation
         .channels
         .iter()
@@ -84,8 +85,8 @@ pub fn json(shared: &Shared) -> String {
         generation: generation.number,
         in_flight: shared.in_flight.load(Ordering::Relaxed),
         connections: shared.connections.load(Ordering::Relaxed),
-        plugins: &status.plugins,
-        files: &status.files,
+        plugins: &loaded.plugins,
+        files: &loaded.files,
     };
     serde_json::to_string(&stats).expect("statistics are plain data")
 }

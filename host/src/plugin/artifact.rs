@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
+use crate::digest::hex;
+
 const MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 const DIGEST_BYTES: usize = 32;
@@ -133,15 +135,6 @@ fn write_entry(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
     file.write_all(&Sha256::digest(bytes))?;
     file.write_all(bytes)
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 struct Sha256Hasher(Sha256);

@@ -5,14 +5,14 @@
 
 use std::sync::OnceLock;
 
-use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use super::artifact::{Artifact, hex};
+use super::artifact::Artifact;
 use super::bindings::ChannelPluginPre;
 use super::engine::{Allocation, Engine};
 use super::log::escaped;
 use super::store::State;
+use crate::digest::{hex, sha256};
 
 /// The version of `aiproxy:plugin/channel` that this host speaks.
 const INTERFACE: &str = "0.1.0";
@@ -64,7 +64,7 @@ impl Version {
 /// See [`Engine::load`].
 pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Version, LoadError> {
     look_at_magic(bytes)?;
-    let hash = hex(&Sha256::digest(bytes));
+    let hash = hex(&sha256(bytes));
     let (component, is_pooled) = component(engine, bytes, &hash)?;
     let allocation = if is_pooled { engine.pooled().expect("it was loaded there") } else { engine.on_demand() };
     look_at_imports(&component)?;

@@ -152,7 +152,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpSt
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
             .keep_alive_interval(HTTP2_PING_INTERVAL)
             .serve_connection(io, service);
-        drive(served, &connection, |served| served.graceful_shutdown()).await;
+        drive(served, &connection, http2::Connection::graceful_shutdown).await;
     } else {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_BYTES_MIN));
@@ -160,7 +160,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpSt
             builder.max_headers(limits.header_count_max);
         }
         let served = builder.serve_connection(io, service);
-        drive(served, &connection, |served| served.graceful_shutdown()).await;
+        drive(served, &connection, http1::Connection::graceful_shutdown).await;
     }
 }
 

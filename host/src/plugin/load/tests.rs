@@ -97,7 +97,7 @@ fn a_version_is_named_by_its_hash_and_taken_from_the_cache_the_second_time() {
     let cache = folder.path().join("compiled");
     let options = || EngineOptions { cache: Some(cache.clone()), pool_instances: 4, ..EngineOptions::default() };
     let first = Engine::new(options()).unwrap().load("p", guests::puppet()).unwrap();
-    assert_eq!(first.hash, hex(&Sha256::digest(guests::puppet())));
+    assert_eq!(first.hash, crate::digest::hex(&crate::digest::sha256(guests::puppet())));
     assert_eq!(first.interface, "0.1.0");
     let entries = || std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().metadata().unwrap().modified().unwrap());
     let written: Vec<_> = entries().collect();
