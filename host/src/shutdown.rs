@@ -33,19 +33,29 @@ impl Handle {
     pub fn stop(&self) {
         let _ = self.0.send(Command::Stop);
     }
+}
 
-    /// Passes signals on, for as long as the future is polled. Needs a tokio runtime with signals.
-    pub async fn follow_signals(self) -> std::io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        loop {
-            tokio::select! {
-                Some(()) = hangup.recv() => self.reload(),
-                Some(()) = terminate.recv() => self.stop(),
-                Some(()) = interrupt.recv() => self.stop(),
-                else => return Ok(()),
+/// The process's signals, as commands, from now on.
+pub fn signals() -> anyhow::Result<Commands> {
+    let (handle, commands) = channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let received = {
+        let _context = runtime.enter();
+        [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signal)
+    };
+    let [hangup, terminate, interrupt] = received;
+    let (mut hangup, mut terminate, mut interrupt) = (hangup?, terminate?, interrupt?);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async move {
+            loop {
+                tokio::select! {
+                    Some(()) = hangup.recv() => handle.reload(),
+                    Some(()) = terminate.recv() => handle.stop(),
+                    Some(()) = interrupt.recv() => handle.stop(),
+                    else => return,
+                }
             }
-        }
-    }
+        });
+    })?;
+    Ok(commands)
 }

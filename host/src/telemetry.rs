@@ -31,10 +31,10 @@ static FORMAT: OnceLock<reload::Handle<Formatted, Filtering>> = OnceLock::new();
 type Filtering = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Formatted = Box<dyn Layer<Filtering> + Send + Sync>;
 
-/// Starts the operational log on stderr, with `AIPROXY_LOG` (filter directives such as `info,plugin=debug`) or `info`.
+/// Starts the operational log on stderr, with `AIPROXY_LOG` (filter directives such as `info,plugin=debug`) or `level`.
 /// Called once by the process; without it (in tests) nothing is logged.
-pub fn init() {
-    let (filter, filter_handle) = reload::Layer::new(filter(Level::INFO));
+pub fn init(level: Level) {
+    let (filter, filter_handle) = reload::Layer::new(filter(level));
     let (format, format_handle) = reload::Layer::new(formatted(LogFormat::Text));
     if tracing_subscriber::registry().with(filter).with(format).try_init().is_ok() {
         let _ = FILTER.set(filter_handle);

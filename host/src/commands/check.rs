@@ -1,13 +1,17 @@
 //! `aiproxy-host check`: everything that `serve` would find wrong, at once, on stdout.
 
 use anyhow::bail;
+use tracing::Level;
 
 use crate::cli::Check;
 use crate::config::problem::Problem;
 use crate::generation::{Folders, Loader, Refused};
 use crate::plugin::{Engine, EngineOptions};
+use crate::telemetry;
 
 pub fn run(options: &Check) -> anyhow::Result<()> {
+    // What a plugin prints while it is configured, a panic's text among it, is in the log only.
+    telemetry::init(Level::WARN);
     let engine = Engine::new(EngineOptions::default())?;
     let folders = Folders { conf: options.sources.conf.clone(), plugins: options.sources.plugins.clone() };
     let mut loader = Loader::new(engine, folders);

@@ -8,12 +8,13 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::json;
+use tracing::Level;
 
 use crate::cli::{Demo, Sources};
 use crate::commands::serve::{self, Gateway};
 use crate::config::init::random_key;
 use crate::demo;
-use crate::telemetry;
+use crate::{shutdown, telemetry};
 
 /// The proxy keys of a demo.
 struct ProxyKeys {
@@ -22,7 +23,8 @@ struct ProxyKeys {
 }
 
 pub fn run(options: &Demo) -> anyhow::Result<()> {
-    telemetry::init();
+    // The terminal is for the lines to paste.
+    telemetry::init(Level::WARN);
     let upstream_keys = demo::Keys { bailian: random_key("sk-upstream-")?, gemini: random_key("AIza-upstream-")? };
     let proxy_keys = ProxyKeys { bailian: random_key("sk-aiproxy-")?, gemini: random_key("sk-aiproxy-")? };
     let upstream = start_upstream(upstream_keys.clone())?;
@@ -33,9 +35,10 @@ pub fn run(options: &Demo) -> anyhow::Result<()> {
     let gateway = Gateway::load(&sources, &folder.path().join("state"), options.workers.count())?;
     let listener = serve::bind(options.listen)?;
     let address = listener.local_addr()?;
+    let commands = shutdown::signals()?;
     serve::announce(&listener, &gateway)?;
     println!("{}", instructions(address, upstream, &proxy_keys));
-    gateway.run_until_signal(listener)
+    gateway.run(listener, commands)
 }
 
 /// On a thread of its own, for as long as the process lives.
@@ -68,7 +71,7 @@ fn write_conf(folder: &Path, upstream: SocketAddr, keys: &demo::Keys, proxy_keys
     std::fs::create_dir(folder.join("plugins"))?;
     std::fs::write(conf.join("channels_config.json"), channels.to_string())?;
     std::fs::write(conf.join("api_keys.json"), keys.to_string())?;
-    // The terminal is for the lines to paste; the exchanges are on the dashboard.
+    // The exchanges are on the dashboard.
     std::fs::write(conf.join("gateway.json"), json!({"access_log": "off", "log": {"level": "warn"}}).to_string())?;
     Ok(())
 }

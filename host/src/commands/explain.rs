@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri};
 use tokio::runtime::LocalOptions;
+use tracing::Level;
 
 use crate::cli::Explain;
 use crate::commands::serve;
@@ -27,7 +28,7 @@ use crate::upstream::{Limits, Tls, Upstream};
 const MASK: &str = "***";
 
 pub fn run(options: &Explain) -> anyhow::Result<()> {
-    telemetry::init();
+    telemetry::init(Level::WARN);
     let (mut parts, form) = request(options)?;
     let body = options.model.as_ref().map(|model| Bytes::from(serde_json::json!({ "model": model }).to_string()));
     if body.is_some() {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio::sync::watch;
+use tracing::Level;
 
 use crate::cli::{Serve, Sources};
 use crate::exchange::worker::Shared;
@@ -29,11 +30,13 @@ pub struct Gateway {
 }
 
 pub fn run(options: &Serve) -> anyhow::Result<()> {
-    telemetry::init();
+    telemetry::init(Level::INFO);
     let gateway = Gateway::load(&options.sources, &options.state, options.workers.count())?;
     let listener = bind(options.listen)?;
+    // Before the announcement: whoever waits for it may send a signal at once.
+    let commands = shutdown::signals()?;
     announce(&listener, &gateway)?;
-    gateway.run_until_signal(listener)
+    gateway.run(listener, commands)
 }
 
 /// One line on stdout, and nothing before it: scripts wait for it.
@@ -109,18 +112,7 @@ impl Gateway {
         self.parts.shared.clone()
     }
 
-    /// Serves until a command or a signal stops it.
-    pub fn run_until_signal(self, listener: TcpListener) -> anyhow::Result<()> {
-        let (handle, commands) = shutdown::channel();
-        let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("signals".into()).spawn(move || {
-            if let Err(error) = signals.block_on(handle.follow_signals()) {
-                tracing::error!(%error, "signals cannot be received");
-            }
-        })?;
-        self.run(listener, commands)
-    }
-
+    /// Serves until a command stops it.
     pub fn run(self, listener: TcpListener, commands: Commands) -> anyhow::Result<()> {
         server::run(listener, &self.parts, commands)
     }

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
+use crate::config::Gateway;
 use crate::exchange::worker::Shared;
 use crate::generation::{Depth, Loader};
+use crate::telemetry;
 
 const RESCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// A scan waits until nothing has happened for this long …
@@ -55,6 +57,7 @@ impl Watcher {
                 shared.status.store(Arc::new(loader.status()));
                 if let Some(generation) = generation {
                     let number = generation.number;
+                    apply(&shared.current.load().config.gateway, &generation.config.gateway);
                     shared.current.store(generation);
                     swapped.send_replace(number);
                 }
@@ -85,6 +88,16 @@ fn watch_folder(watcher: &mut notify::RecommendedWatcher, folder: &Path) {
     if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
         let interval_s = RESCAN_INTERVAL.as_secs();
         tracing::info!(folder = %folder.display(), %error, interval_s, "no events from this folder; it is scanned at intervals");
+    }
+}
+
+/// What of gateway.json concerns no exchange: the log's level and format change now, the rest needs a restart.
+fn apply(before: &Gateway, now: &Gateway) {
+    if before.log != now.log {
+        telemetry::apply(&now.log);
+    }
+    if before.access_log != now.access_log || before.trusted_ca != now.trusted_ca {
+        tracing::warn!("gateway.json: a change of `access_log` or `trusted_ca` takes effect at the next start");
     }
 }
 
