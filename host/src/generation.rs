@@ -216,7 +216,11 @@ impl Loader {
                 .conf
                 .refuse_channels(&format!("channel {}: plugin {}: {}", misfit.channel, misfit.plugin, misfit.reason))
             {
-                Some(last_good) => channels = last_good,
+                Some(last_good) => {
+                    channels = last_good;
+                    // What did not work for the refused channels may work for these.
+                    self.plugins.reconsider();
+                }
                 // The sandbox settings changed under a plugin that no longer fits them: it serves on as it was.
                 None => return self.current.as_ref().map(|current| current.channels.clone()).unwrap_or_default(),
             }

@@ -186,6 +186,23 @@ fn seat(index: usize, parts: &Parts, ended: UnboundedSender<()>) -> anyhow::Resu
 /// Open connections of one worker, for the sweep and for the drain.
 type Open = Rc<RefCell<HashMap<u64, Rc<Connection>>>>;
 
+/// A connection's place on its worker, given back however the connection ends.
+struct Seated {
+    id: u64,
+    open: Open,
+    count: Arc<AtomicUsize>,
+    gone: UnboundedSender<()>,
+    _place: Counted,
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.open.borrow_mut().remove(&self.id);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        let _ = self.gone.send(());
+    }
+}
+
 async fn serve(
     worker: Rc<Worker>,
     mut messages: UnboundedReceiver<Message>,
@@ -207,14 +224,12 @@ async fn serve(
                     next_id += 1;
                     let connection = Rc::new(Connection::new());
                     open.borrow_mut().insert(id, connection.clone());
-                    let (worker, open, open_count, gone) = (worker.clone(), open.clone(), open_count.clone(), gone.clone());
+                    let seated = Seated { id, open: open.clone(), count: open_count.clone(), gone: gone.clone(), _place: place };
+                    let worker = worker.clone();
                     tokio::task::spawn_local(async move {
+                        let _seated = seated;
                         let client = Client { address: peer, is_tls: false };
                         connection::serve(worker, connection, stream, client).await;
-                        open.borrow_mut().remove(&id);
-                        open_count.fetch_sub(1, Ordering::Relaxed);
-                        drop(place);
-                        let _ = gone.send(());
                     });
                 }
                 Some(Message::Drain(deadline)) => {

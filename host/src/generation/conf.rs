@@ -181,7 +181,11 @@ impl<T> Watched<T> {
         let bytes = match load::bytes(&self.path) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return self.gone(),
-            Err(problem) => return self.refuse(vec![*problem]),
+            Err(problem) => {
+                // The same bytes, once they can be read, are news again.
+                self.seen = None;
+                return self.refuse(vec![*problem]);
+            }
         };
         let digest = sha256(&bytes);
         if self.seen.replace(digest) == Some(digest) {

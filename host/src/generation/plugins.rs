@@ -170,10 +170,13 @@ impl Entry {
         }
         self.fingerprint = fingerprint;
         let embedded = || EMBEDDED.iter().find(|(embedded, _)| *embedded == name).map(|(_, bytes)| bytes.to_vec());
-        let (bytes, source) = match read(path)? {
-            Some(bytes) => (bytes, Source::File),
-            None => (embedded().ok_or_else(|| missing(path))?, Source::Embedded),
+        let found = match read(path) {
+            Ok(Some(bytes)) => Ok((bytes, Source::File)),
+            Ok(None) => embedded().map(|bytes| (bytes, Source::Embedded)).ok_or_else(|| missing(path)),
+            Err(reason) => Err(reason),
         };
+        // The same bytes, once they can be read again, are news.
+        let (bytes, source) = found.inspect_err(|_| self.seen = None)?;
         let seen = (sha256(&bytes), source);
         if self.seen == Some(seen) {
             // Looked at before: it serves, or its refusal stands.

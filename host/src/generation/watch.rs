@@ -4,6 +4,7 @@
 //! seconds without any hint, since network file systems drop events. Folders are watched, not files: editors rename,
 //! and Kubernetes swaps a link. Access events are ignored, or a scan would cause the next.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -53,7 +54,11 @@ impl Watcher {
         let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
             let _watcher = watcher;
             while let Some(depth) = next_scan(&hinted) {
-                let generation = loader.rescan(depth);
+                // A panic here would leave the gateway deaf to every further change, a revoked key among them.
+                let Ok(generation) = catch_unwind(AssertUnwindSafe(|| loader.rescan(depth))) else {
+                    tracing::error!("a reload ended by a panic; what served before serves on");
+                    continue;
+                };
                 shared.status.store(Arc::new(loader.status()));
                 if let Some(generation) = generation {
                     let number = generation.number;
