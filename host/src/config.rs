@@ -223,7 +223,6 @@ pub struct Limits {
     pub inspect_bytes_max: usize,
     /// For all bodies that are being read at one time.
     pub inspect_budget_bytes: usize,
-    pub replay_bytes_max: usize,
     pub drain: Duration,
 }
 

@@ -183,9 +183,6 @@ pub struct LimitsFile {
     /// Bytes of all bodies that are being read at one time.
     #[schemars(range(min = 1024, max = 1_099_511_627_776_u64))]
     pub inspect_budget_bytes: u64,
-    /// Bytes of a body that are kept for another attempt; 0: none is made.
-    #[schemars(range(min = 0, max = 268_435_456))]
-    pub replay_bytes_max: u32,
     /// Milliseconds that exchanges may take to finish once the gateway has been told to stop.
     #[schemars(range(min = 0, max = 3_600_000))]
     pub drain_ms: u32,
@@ -197,12 +194,11 @@ impl Default for LimitsFile {
             connections_max: 20_000,
             in_flight_max: 10_000,
             header_bytes_max: 64 << 10,
-            header_count_max: 128,
+            header_count_max: 100,
             head_timeout_ms: 10_000,
             keep_alive_ms: 75_000,
             inspect_bytes_max: 32 << 20,
             inspect_budget_bytes: 256 << 20,
-            replay_bytes_max: 1 << 20,
             drain_ms: 30_000,
         }
     }

@@ -164,7 +164,6 @@ impl From<LimitsFile> for Limits {
             keep_alive: Duration::from_millis(file.keep_alive_ms.into()),
             inspect_bytes_max: file.inspect_bytes_max as usize,
             inspect_budget_bytes: usize::try_from(file.inspect_budget_bytes).unwrap_or(usize::MAX),
-            replay_bytes_max: file.replay_bytes_max as usize,
             drain: Duration::from_millis(file.drain_ms.into()),
         }
     }
