@@ -10,6 +10,7 @@ pub mod explain;
 pub mod forward;
 pub mod head;
 pub mod identify;
+pub mod names;
 pub mod plan;
 pub mod relay;
 pub mod reuse;
@@ -111,12 +112,10 @@ async fn run(
     let decided = decided(worker, candidates, &parts, &source, &identified, settle).await?;
     let Decided { channel, prepared } = decided;
 
-    let host = parts
-        .headers
-        .remove(header::HOST)
+    let host = names::remove(&mut parts.headers, &header::HOST)
         .or_else(|| parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()));
     forward::remove_hop_by_hop(&mut parts.headers, false);
-    parts.headers.remove(header::EXPECT);
+    names::remove(&mut parts.headers, &header::EXPECT);
     forward::add_forwarded(&mut parts.headers, client.address, host, client.is_tls);
     prepared.edit_headers(&mut parts.headers);
     if !prepared.plan.body.is_empty() {

@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::error::{Failure, Kind};
+use crate::exchange::names;
 use crate::exchange::worker::Shared;
 use crate::json::{self, Documents};
 use crate::multipart;
@@ -62,7 +63,7 @@ pub fn transport(headers: &HeaderMap) -> Transport {
             value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
         })
     };
-    if headers.contains_key(UPGRADE) && names_token(UPGRADE, "websocket") && names_token(CONNECTION, "upgrade") {
+    if names::has(headers, &UPGRADE) && names_token(UPGRADE, "websocket") && names_token(CONNECTION, "upgrade") {
         Transport::Websocket
     } else {
         Transport::Http
@@ -71,7 +72,8 @@ pub fn transport(headers: &HeaderMap) -> Transport {
 
 /// Whether this body could tell what a profile asks for.
 pub fn is_readable(headers: &HeaderMap, body: &Incoming, bytes_max: usize) -> bool {
-    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    let encoded = names::has(headers, &CONTENT_ENCODING)
+        && headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
     !body.is_end_stream() && !encoded && kind(headers) != Content::Other && body.size_hint().lower() <= bytes_max as u64
 }
 

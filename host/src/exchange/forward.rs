@@ -12,6 +12,7 @@ use http::{Method, Request, Response, Uri};
 
 use crate::config::{Endpoint, Timeouts};
 use crate::error::{Failure, Kind};
+use crate::exchange::names;
 use crate::exchange::plan::Prepared;
 use crate::json::edit::{self, EditFault};
 use crate::upstream::{ReplyBody, RequestBody, Upstream};
@@ -20,7 +21,7 @@ use crate::upstream::{ReplyBody, RequestBody, Upstream};
 const EDIT_INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// Headers that concern one connection only (RFC 9110, section 7.6.1), or that the host sets itself.
-const DROPPED: [HeaderName; 9] = [
+static DROPPED: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -34,10 +35,12 @@ const DROPPED: [HeaderName; 9] = [
 
 /// Removes what must not travel on, in either direction; `TE: trailers` survives, without which trailers do not pass.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
-    let wants_trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")))
-    });
-    if headers.contains_key(header::CONNECTION) {
+    let wants_trailers = names::has(headers, &header::TE)
+        && headers.get_all(header::TE).iter().any(|value| {
+            let is_trailers = |item: &str| item.trim().eq_ignore_ascii_case("trailers");
+            value.to_str().is_ok_and(|list| list.split(',').any(is_trailers))
+        });
+    if names::has(headers, &header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -52,9 +55,9 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
             }
         }
     }
-    for name in DROPPED {
+    for name in &DROPPED {
         if !(keep_length && name == header::CONTENT_LENGTH) {
-            headers.remove(name);
+            names::remove(headers, name);
         }
     }
     if wants_trailers {
@@ -64,17 +67,21 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
 
 /// `X-Forwarded-*`, for providers that look at them; the list grows by the client's address.
 pub fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, host: Option<HeaderValue>, is_tls: bool) {
-    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-    const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-    const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+    static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    static PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+    static HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
     let client = client.to_canonical().to_string();
-    let earlier: Vec<&str> = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    let list = if earlier.is_empty() { client } else { format!("{}, {client}", earlier.join(", ")) };
-    headers.insert(FOR, HeaderValue::try_from(list).expect("addresses and former header values are valid"));
-    headers.insert(PROTO, HeaderValue::from_static(if is_tls { "https" } else { "http" }));
+    let list = if names::has(headers, &FOR) {
+        let earlier = headers.get_all(&FOR).iter().filter_map(|value| value.to_str().ok());
+        earlier.chain([client.as_str()]).collect::<Vec<_>>().join(", ")
+    } else {
+        client
+    };
+    headers.insert(&FOR, HeaderValue::try_from(list).expect("addresses and former header values are valid"));
+    headers.insert(&PROTO, HeaderValue::from_static(if is_tls { "https" } else { "http" }));
     match host {
-        Some(host) => headers.insert(HOST, host),
-        None => headers.remove(HOST),
+        Some(host) => headers.insert(&HOST, host),
+        None => names::remove(headers, &HOST),
     };
 }
 

@@ -3,12 +3,13 @@
 //! Each is a way to make two parties read one message differently: more or less than one `Host`, a transfer coding that
 //! is not `chunked` alone, a target that names another authority, a method that asks for a tunnel.
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 
 use crate::config::Limits;
 use crate::error::{Failure, Kind};
+use crate::exchange::names;
 
 pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
     if parts.method == Method::CONNECT {
@@ -29,11 +30,12 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
     {
         return Err(refused("the request's target names another host than its Host header"));
     }
-    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
-    {
-        return Err(refused("the only transfer coding accepted is `chunked`, once"));
+    if names::has(&parts.headers, &TRANSFER_ENCODING) {
+        let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+        let is_chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        if !codings.next().is_some_and(is_chunked) || codings.next().is_some() {
+            return Err(refused("the only transfer coding accepted is `chunked`, once"));
+        }
     }
     if !parts.uri.path().starts_with('/') {
         return Err(refused("the request's target must be a path"));

@@ -14,9 +14,14 @@ use subtle::ConstantTimeEq;
 use crate::config::{Keys, ProxyKey};
 use crate::digest::sha256;
 use crate::error::{Failure, Kind};
+use crate::exchange::names;
 
 /// Headers that may carry a proxy key as they are.
-const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+static KEY_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 /// The query parameter that may.
 const KEY_PARAMETER: &str = "key";
 
@@ -34,7 +39,7 @@ impl Form {
         if name == AUTHORIZATION {
             return Some(Self::Bearer);
         }
-        KEY_HEADERS.into_iter().find(|key_header| name == key_header).map(Self::Header)
+        KEY_HEADERS.iter().find(|key_header| name == *key_header).map(|name| Self::Header(name.as_str()))
     }
 }
 
@@ -47,10 +52,9 @@ pub struct Identified {
 /// Finds the key and removes all credentials from `headers` and `uri`.
 pub fn identify(headers: &mut HeaderMap, uri: &mut Uri, keys: &Keys) -> Result<Identified, Failure> {
     let shown = shown(headers, uri);
-    for name in KEY_HEADERS {
-        headers.remove(name);
+    for name in KEY_HEADERS.iter().chain([&AUTHORIZATION]) {
+        names::remove(headers, name);
     }
-    headers.remove(AUTHORIZATION);
     if let Some(without) = without_key_parameter(uri) {
         *uri = without;
     }
@@ -86,9 +90,9 @@ fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
             None => foreign_scheme = true,
         }
     }
-    for name in KEY_HEADERS {
+    for name in KEY_HEADERS.iter().filter(|name| names::has(headers, name)) {
         for value in headers.get_all(name) {
-            note(Form::Header(name), Cow::Borrowed(value.as_bytes().trim_ascii()))?;
+            note(Form::Header(name.as_str()), Cow::Borrowed(value.as_bytes().trim_ascii()))?;
         }
     }
     for (name, value) in parameters(uri.query().unwrap_or_default()) {
