@@ -59,7 +59,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
             return identified(reply, &settle.request_id);
         }
         _ => {
-            let request_id = settle.request_id.clone();
+            let request_id = settle.request_id;
             let reply = match run(&worker, &view, client, parts, body, &mut settle).await {
                 Ok((reply, meter)) => relay::relay(reply, settle, meter),
                 Err(failure) => {

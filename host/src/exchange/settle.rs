@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::config::ProxyKey;
 use crate::error::Failure;
-use crate::exchange::worker::{Counted, Worker, WorkerChannel};
+use crate::exchange::worker::{Counted, RequestId, Worker, WorkerChannel};
 use crate::meter::Usage;
 use crate::stats::unix_time_s;
 
@@ -34,7 +34,7 @@ enum Outcome {
 /// One exchange's record, from its head to its end.
 pub struct Settle {
     worker: Rc<Worker>,
-    pub request_id: String,
+    pub request_id: RequestId,
     started: Instant,
     method: Method,
     uri: Uri,
@@ -145,7 +145,7 @@ impl Settle {
         if let Some(failure) = &self.failure
             && failure.cause.is_some()
         {
-            tracing::warn!(request_id = self.request_id, code = failure.code(), "{failure}");
+            tracing::warn!(request_id = &*self.request_id, code = failure.code(), "{failure}");
         }
         let Some(access_log) = &self.worker.access_log else { return };
         let plugin = self.channel.as_ref().and_then(|channel| channel.plugin.as_ref().ok());

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -65,8 +66,39 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     pub access_log: Option<LineBuffer>,
     view: RefCell<Rc<View>>,
+    /// What this worker's requests have in common; the count is filled in.
+    request_id: RequestId,
     request_count: Cell<u64>,
     random: Cell<u64>,
+}
+
+/// What names an exchange in logs and replies: unique in this process and, but for chance, beyond. 8 random
+/// hexadecimal digits of the process, 2 of the worker, 10 of a count.
+#[derive(Clone, Copy)]
+pub struct RequestId([u8; 20]);
+
+impl RequestId {
+    fn new(prefix: &str, worker: usize) -> Self {
+        let mut id = Self([b'0'; 20]);
+        id.0[..8].copy_from_slice(prefix.as_bytes());
+        id.write_hex(8..10, worker as u64);
+        id
+    }
+
+    fn write_hex(&mut self, digits: Range<usize>, mut value: u64) {
+        for digit in self.0[digits].iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(value & 0xf) as usize];
+            value >>= 4;
+        }
+    }
+}
+
+impl Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hexadecimal digits are UTF-8")
+    }
 }
 
 /// A generation as this worker runs it.
@@ -99,6 +131,7 @@ impl Worker {
         let counters = shared.stats.worker(index);
         let view = View::new(shared.current.load_full(), &counters, None);
         Rc::new(Self {
+            request_id: RequestId::new(&shared.request_id_prefix, index),
             shared,
             index,
             upstream,
@@ -121,14 +154,11 @@ impl Worker {
         view.clone()
     }
 
-    /// Unique in this process and, but for chance, beyond: 8 random digits, 2 of the worker, 10 of a count.
-    pub fn next_request_id(&self) -> String {
+    pub fn next_request_id(&self) -> RequestId {
         let count = self.request_count.get();
         self.request_count.set(count + 1);
-        let mut id = String::with_capacity(20);
-        id.push_str(&self.shared.request_id_prefix);
-        push_hex(&mut id, self.index as u64, 2);
-        push_hex(&mut id, count, 10);
+        let mut id = self.request_id;
+        id.write_hex(10..20, count);
         id
     }
 
@@ -140,13 +170,6 @@ impl Worker {
         x ^= x << 17;
         self.random.set(x);
         x % bound.max(1)
-    }
-}
-
-fn push_hex(text: &mut String, value: u64, digits: u32) {
-    for position in (0..digits).rev() {
-        let digit = (value >> (position * 4)) & 0xf;
-        text.push(char::from_digit(digit as u32, 16).expect("four bits are one hexadecimal digit"));
     }
 }
 
