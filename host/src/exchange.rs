@@ -39,10 +39,18 @@ use crate::plugin::{Presented, Request as Record, Transport};
 use crate::upstream::RequestBody;
 
 /// What the connection knows of the client.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Client {
-    pub address: IpAddr,
+    /// The address as text, written once for all requests of the connection; an IPv4 address never as an IPv6 one.
+    pub address: HeaderValue,
     pub is_tls: bool,
+}
+
+impl Client {
+    pub fn new(address: IpAddr, is_tls: bool) -> Self {
+        let text = address.to_canonical().to_string();
+        Self { address: HeaderValue::try_from(text).expect("an address is visible ASCII"), is_tls }
+    }
 }
 
 /// Answers one request.
@@ -50,7 +58,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
     let view = worker.view();
     let (parts, body) = request.into_parts();
     let browser = cors::allowed(&parts.headers, &view.generation.config.gateway.cors_origins);
-    let mut settle = Settle::begin(worker.clone(), parts.method.clone(), parts.uri.clone(), client.address);
+    let mut settle = Settle::begin(worker.clone(), parts.method.clone(), parts.uri.clone(), client.address.clone());
     let mut reply = match &browser {
         Some(allowed) if cors::is_preflight(&parts.method, &parts.headers) => {
             let reply = allowed.preflight::<Option<Bytes>>(&parts.headers).map(Reply::Whole);
@@ -60,7 +68,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
         }
         _ => {
             let request_id = settle.request_id;
-            let reply = match run(&worker, &view, client, parts, body, &mut settle).await {
+            let reply = match run(&worker, &view, &client, parts, body, &mut settle).await {
                 Ok((reply, meter)) => relay::relay(reply, settle, meter),
                 Err(failure) => {
                     let reply = failure_reply(&failure, &request_id);
@@ -82,7 +90,7 @@ type Relayable = (Response<crate::upstream::ReplyBody>, Option<Meter>);
 async fn run(
     worker: &Rc<Worker>,
     view: &View,
-    client: Client,
+    client: &Client,
     mut parts: Parts,
     body: Incoming,
     settle: &mut Settle,
@@ -116,7 +124,7 @@ async fn run(
         .or_else(|| parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()));
     forward::remove_hop_by_hop(&mut parts.headers, false);
     names::remove(&mut parts.headers, &header::EXPECT);
-    forward::add_forwarded(&mut parts.headers, client.address, host, client.is_tls);
+    forward::add_forwarded(&mut parts.headers, &client.address, host, client.is_tls);
     prepared.edit_headers(&mut parts.headers);
     if !prepared.plan.body.is_empty() {
         source = source.read_for_edits(read_limits, worker).await?.edited(&prepared).await?;

@@ -228,7 +228,7 @@ async fn serve(
                     let worker = worker.clone();
                     tokio::task::spawn_local(async move {
                         let _seated = seated;
-                        let client = Client { address: peer, is_tls: false };
+                        let client = Client::new(peer, false);
                         connection::serve(worker, connection, stream, client).await;
                     });
                 }

@@ -3,7 +3,6 @@
 //! `Host`, `Content-Length` and `Transfer-Encoding` are never taken from the client or the plugin: `Host` is the
 //! endpoint's, framing follows from the body that is really sent.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,18 +65,18 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
 }
 
 /// `X-Forwarded-*`, for providers that look at them; the list grows by the client's address.
-pub fn add_forwarded(headers: &mut HeaderMap, client: IpAddr, host: Option<HeaderValue>, is_tls: bool) {
+pub fn add_forwarded(headers: &mut HeaderMap, client: &HeaderValue, host: Option<HeaderValue>, is_tls: bool) {
     static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     static PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
     static HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-    let client = client.to_canonical().to_string();
     let list = if names::has(headers, &FOR) {
-        let earlier = headers.get_all(&FOR).iter().filter_map(|value| value.to_str().ok());
-        earlier.chain([client.as_str()]).collect::<Vec<_>>().join(", ")
+        let list = headers.get_all(&FOR).iter().chain([client]).filter_map(|value| value.to_str().ok());
+        let list = list.collect::<Vec<_>>().join(", ");
+        HeaderValue::try_from(list).expect("addresses and former header values are valid")
     } else {
-        client
+        client.clone()
     };
-    headers.insert(&FOR, HeaderValue::try_from(list).expect("addresses and former header values are valid"));
+    headers.insert(&FOR, list);
     headers.insert(&PROTO, HeaderValue::from_static(if is_tls { "https" } else { "http" }));
     match host {
         Some(host) => headers.insert(&HOST, host),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::config::ProxyKey;
@@ -38,7 +38,8 @@ pub struct Settle {
     started: Instant,
     method: Method,
     uri: Uri,
-    client: std::net::IpAddr,
+    /// The client's address.
+    client: HeaderValue,
     key: Option<Arc<ProxyKey>>,
     channel: Option<Rc<WorkerChannel>>,
     model: Option<String>,
@@ -53,7 +54,7 @@ pub struct Settle {
 }
 
 impl Settle {
-    pub fn begin(worker: Rc<Worker>, method: Method, uri: Uri, client: std::net::IpAddr) -> Self {
+    pub fn begin(worker: Rc<Worker>, method: Method, uri: Uri, client: HeaderValue) -> Self {
         Self {
             request_id: worker.next_request_id(),
             worker,
@@ -152,7 +153,7 @@ impl Settle {
         let line = Line {
             time: humantime::format_rfc3339_millis(SystemTime::now()),
             request_id: &self.request_id,
-            client_address: self.client,
+            client_address: self.client.to_str().unwrap_or_default(),
             method: self.method.as_str(),
             path: self.uri.path(),
             key_id: self.key.as_ref().map(|key| key.id.as_str()),
@@ -199,7 +200,7 @@ struct Line<'a> {
     #[serde(serialize_with = "display")]
     time: humantime::Rfc3339Timestamp,
     request_id: &'a str,
-    client_address: std::net::IpAddr,
+    client_address: &'a str,
     method: &'a str,
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]

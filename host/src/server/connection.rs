@@ -143,7 +143,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpSt
     let io = TokioIo::new(ClientIo { stream, connection: connection.clone(), is_http2 });
     let service = service_fn({
         let connection = connection.clone();
-        move |request| answer(worker.clone(), connection.clone(), client, request)
+        move |request| answer(worker.clone(), connection.clone(), client.clone(), request)
     });
     if is_http2 {
         let served = http2::Builder::new(LocalExecutor)
