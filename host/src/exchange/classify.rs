@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, UPGRADE};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -105,14 +106,15 @@ pub async fn read(mut body: Incoming, limits: ReadLimits, shared: &Arc<Shared>) 
 }
 
 async fn next_frame(body: &mut Incoming, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Failure> {
-    match tokio::time::timeout(idle, body.frame()).await {
-        Err(_) => Err(Failure::new(Kind::BodyBroken, "the request's body stopped coming")),
-        Ok(None) => Ok(None),
-        Ok(Some(Ok(frame))) => Ok(Some(frame)),
-        Ok(Some(Err(error))) => {
-            Err(Failure::new(Kind::BodyBroken, "the request's body broke off or is malformed").because(error))
-        }
-    }
+    // What came together with the head needs no timer.
+    let next = match body.frame().now_or_never() {
+        Some(next) => next,
+        None => tokio::time::timeout(idle, body.frame())
+            .await
+            .map_err(|_| Failure::new(Kind::BodyBroken, "the request's body stopped coming"))?,
+    };
+    next.transpose()
+        .map_err(|error| Failure::new(Kind::BodyBroken, "the request's body broke off or is malformed").because(error))
 }
 
 /// What the body says of the fields that the profile asks for.
