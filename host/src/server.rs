@@ -261,7 +261,7 @@ async fn serve(
     }
 }
 
-/// Often enough that a limit is kept to a quarter of its length.
+/// Often enough that a limit is kept to a quarter of its length: one sweep notes the beginning, a later one the end.
 fn sweep_interval(limits: &Limits) -> Duration {
-    (limits.head_timeout.min(limits.keep_alive) / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
+    (limits.head_timeout.min(limits.keep_alive) / 8).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }

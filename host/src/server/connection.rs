@@ -1,8 +1,8 @@
 //! One client connection: HTTP/1.1, or HTTP/2 with prior knowledge, told apart by the first bytes.
 //!
 //! Two limits hold it: a head must be complete within `head_timeout` of its first byte, and an idle connection is closed
-//! after `keep_alive`. Neither arms a timer for each request: the connection notes what it waits for and since when, and
-//! the worker looks over its connections every now and then.
+//! after `keep_alive`. Neither arms a timer or asks for the time at each request: the connection notes what it waits for,
+//! and the worker looks over its connections every now and then and notes since when.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -59,7 +59,8 @@ enum Asked {
 /// What the worker knows of a connection.
 pub struct Connection {
     phase: Cell<Phase>,
-    since: Cell<Instant>,
+    /// When a sweep first saw this phase, if one has.
+    since: Cell<Option<Instant>>,
     active: Cell<u32>,
     asked: Cell<Asked>,
     waker: RefCell<Option<Waker>>,
@@ -69,7 +70,7 @@ impl Connection {
     pub fn new() -> Self {
         Self {
             phase: Cell::new(Phase::Head),
-            since: Cell::new(Instant::now()),
+            since: Cell::new(None),
             active: Cell::new(0),
             asked: Cell::new(Asked::Nothing),
             waker: RefCell::new(None),
@@ -83,7 +84,10 @@ impl Connection {
 
     /// Ends the connection if it has waited too long.
     pub fn sweep(&self, limits: &Limits) {
-        let waited = self.since.get().elapsed();
+        let now = Instant::now();
+        let since = self.since.get().unwrap_or(now);
+        self.since.set(Some(since));
+        let waited = now - since;
         match self.phase.get() {
             Phase::Head if waited > limits.head_timeout => self.ask(Asked::Close),
             Phase::Idle if waited > limits.keep_alive => self.ask(Asked::Finish),
@@ -102,7 +106,7 @@ impl Connection {
 
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
-        self.since.set(Instant::now());
+        self.since.set(None);
     }
 
     /// Resolves when anything is asked.
@@ -230,7 +234,7 @@ struct Busy(Rc<Connection>);
 impl Busy {
     fn new(connection: Rc<Connection>) -> Self {
         connection.active.set(connection.active.get() + 1);
-        connection.phase.set(Phase::Busy);
+        connection.enter(Phase::Busy);
         Self(connection)
     }
 }
