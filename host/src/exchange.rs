@@ -127,7 +127,8 @@ async fn run(
     forward::add_forwarded(&mut parts.headers, &client.address, host, client.is_tls);
     prepared.edit_headers(&mut parts.headers);
     if !prepared.plan.body.is_empty() {
-        source = source.read_for_edits(read_limits, worker).await?.edited(&prepared).await?;
+        // In a box: few plans edit bodies, and the exchange's future is moved about.
+        source = Box::pin(source.edited(&prepared, read_limits, worker)).await?;
     }
     let (body, reservation) = source.into_request_body();
     let is_head = parts.method == Method::HEAD;
@@ -242,24 +243,19 @@ impl Source {
     }
 
     /// Edits need the whole body, whatever its type claims.
-    async fn read_for_edits(self, limits: ReadLimits, worker: &Worker) -> Result<Self, Failure> {
-        match self {
-            Self::Open(body) => Ok(Self::Held(classify::read(body, limits, &worker.shared).await?)),
-            Self::Held(held) => Ok(Self::Held(held)),
-        }
-    }
-
-    async fn edited(self, prepared: &plan::Prepared) -> Result<Self, Failure> {
-        match self {
-            Self::Held(held) if held.rest.is_none() => {
-                let bytes = forward::edited_body(held.bytes, prepared).await?;
-                Ok(Self::Held(Held { bytes, ..held }))
-            }
-            _ => Err(Failure::new(
+    async fn edited(self, prepared: &plan::Prepared, limits: ReadLimits, worker: &Worker) -> Result<Self, Failure> {
+        let held = match self {
+            Self::Open(body) => classify::read(body, limits, &worker.shared).await?,
+            Self::Held(held) => held,
+        };
+        if held.rest.is_some() {
+            return Err(Failure::new(
                 Kind::BodyTooLarge,
                 "this channel changes the request's body, and the body is larger than may be read for that",
-            )),
+            ));
         }
+        let bytes = forward::edited_body(held.bytes, prepared).await?;
+        Ok(Self::Held(Held { bytes, ..held }))
     }
 
     fn into_request_body(self) -> (RequestBody, Option<classify::Reservation>) {

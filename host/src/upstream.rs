@@ -99,7 +99,8 @@ impl Upstream {
         for sends_left in (0..SENDS_MAX).rev() {
             let mut lease = match pooled.take() {
                 Some(lease) => lease,
-                None => self.connect(&slot, endpoint, timeouts.connect).await?,
+                // In a box: a request usually finds a connection, and its future is moved about.
+                None => Box::pin(self.connect(&slot, endpoint, timeouts.connect)).await?,
             };
             if lease.is_http2() {
                 address_http2(&mut request, &slot);

@@ -109,7 +109,8 @@ async fn next_frame(body: &mut Incoming, idle: Duration) -> Result<Option<http_b
     // What came together with the head needs no timer.
     let next = match body.frame().now_or_never() {
         Some(next) => next,
-        None => tokio::time::timeout(idle, body.frame())
+        // In a box: the exchange's future, which is moved about, then has no room for a timer.
+        None => Box::pin(tokio::time::timeout(idle, body.frame()))
             .await
             .map_err(|_| Failure::new(Kind::BodyBroken, "the request's body stopped coming"))?,
     };

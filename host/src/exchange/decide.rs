@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind};
 use crate::exchange::plan::{Answer, Prepared};
 use crate::exchange::reuse::Record;
 use crate::exchange::worker::{Worker, WorkerChannel, WorkerPlugin};
-use crate::plugin::{Caller, Request, Reuse};
+use crate::plugin::{Caller, Decision, Request, Reuse};
 
 /// The channel that serves, and how.
 pub struct Decided {
@@ -82,17 +82,27 @@ pub async fn ask(
     let caller = || Caller { id: key.id.clone(), tags: key.tags.clone() };
     let reuse = plugin.deployed.profile.reuse;
     if reuse == Reuse::Never {
-        let decision = plugin.instances.decide(&request, &caller(), request_id).await?;
+        let decision = call(plugin, &request, &caller(), request_id).await?;
         return Answer::from_decision(decision, &candidate.channel).map(Rc::new);
     }
     let record = Record { caller: (reuse == Reuse::SameCaller).then(caller), request };
     if let Some(answer) = plugin.answers.borrow_mut().find(&record) {
         return Ok(answer);
     }
-    let decision = plugin.instances.decide(&record.request, &caller(), request_id).await?;
+    let decision = call(plugin, &record.request, &caller(), request_id).await?;
     let answer = Rc::new(Answer::from_decision(decision, &candidate.channel)?);
     plugin.answers.borrow_mut().keep(record, answer.clone());
     Ok(answer)
+}
+
+/// In a box: the exchange's future, which is moved about, then has no room for what a reused answer does not need.
+fn call<'a>(
+    plugin: &'a WorkerPlugin,
+    request: &'a Request,
+    caller: &'a Caller,
+    request_id: &'a str,
+) -> impl Future<Output = Result<Decision, Failure>> + 'a {
+    Box::pin(plugin.instances.decide(request, caller, request_id))
 }
 
 /// What an answer means for the exchange: serve, or ask the next candidate (`None`), or end.
