@@ -18,6 +18,7 @@ pub mod demo;
 pub mod digest;
 pub mod error;
 pub mod exchange;
+mod gather;
 pub mod generation;
 pub mod json;
 pub mod meter;

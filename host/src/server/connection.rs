@@ -26,6 +26,7 @@ use crate::error::Failure;
 use crate::exchange::relay::Reply;
 use crate::exchange::worker::Worker;
 use crate::exchange::{self, Client};
+use crate::gather;
 use crate::pages;
 
 /// The first bytes of HTTP/2 with prior knowledge (RFC 9113, section 3.4); no HTTP/1 method is `PRI`.
@@ -300,7 +301,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        gather::poll_write(&mut self.stream, cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::Endpoint;
 use crate::error::{Failure, Kind};
+use crate::gather;
 use crate::upstream::proxy;
 use crate::upstream::tls::Tls;
 
@@ -176,7 +177,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, slices)
+        gather::poll_write(&mut self.tcp, cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
