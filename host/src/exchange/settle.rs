@@ -128,11 +128,11 @@ impl Settle {
         self.usage = Some(usage);
     }
 
-    fn count(&self, duration_us: u64) {
+    fn count(&self, duration_us: u64, ended: SystemTime) {
         let counters = &self.worker.counters;
         counters.exchanges.add(1);
         counters.duration_us.add(duration_us);
-        counters.last_end_s.set(unix_time_s());
+        counters.last_end_s.set(unix_time_s(ended));
         let below_400 = self.status.is_some_and(|status| status.as_u16() < 400);
         if self.outcome == Outcome::Complete && below_400 {
             counters.succeeded.add(1);
@@ -142,7 +142,7 @@ impl Settle {
         }
     }
 
-    fn log(&self, duration_us: u64) {
+    fn log(&self, duration_us: u64, ended: SystemTime) {
         if let Some(failure) = &self.failure
             && failure.cause.is_some()
         {
@@ -151,7 +151,7 @@ impl Settle {
         let Some(access_log) = &self.worker.access_log else { return };
         let plugin = self.channel.as_ref().and_then(|channel| channel.plugin.as_ref().ok());
         let line = Line {
-            time: humantime::format_rfc3339_millis(SystemTime::now()),
+            time: humantime::format_rfc3339_millis(ended),
             request_id: &self.request_id,
             client_address: self.client.to_str().unwrap_or_default(),
             method: self.method.as_str(),
@@ -185,8 +185,9 @@ impl Settle {
 impl Drop for Settle {
     fn drop(&mut self) {
         let duration_us = micros(self.started.elapsed());
-        self.count(duration_us);
-        self.log(duration_us);
+        let ended = SystemTime::now();
+        self.count(duration_us, ended);
+        self.log(duration_us, ended);
     }
 }
 

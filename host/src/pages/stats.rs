@@ -1,6 +1,7 @@
 //! `/stats`: the fields of the OpenResty service that this gateway replaces, then what it did not have.
 
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -81,7 +82,7 @@ pub fn json(shared: &Shared) -> String {
         },
         last_request_time: (totals.last_end_s > 0).then_some(totals.last_end_s),
         api_keys_count: generation.config.keys.by_digest.len(),
-        timestamp: unix_time_s(),
+        timestamp: unix_time_s(SystemTime::now()),
         generation: generation.number,
         in_flight: shared.in_flight.load(Ordering::Relaxed),
         connections: shared.connections.load(Ordering::Relaxed),
