@@ -95,12 +95,17 @@ impl Upstream {
             }
         }
 
-        let mut pooled = slot.take();
+        let mut now = Instant::now();
+        let mut pooled = slot.take(now);
         for sends_left in (0..SENDS_MAX).rev() {
             let mut lease = match pooled.take() {
                 Some(lease) => lease,
                 // In a box: a request usually finds a connection, and its future is moved about.
-                None => Box::pin(self.connect(&slot, endpoint, timeouts.connect)).await?,
+                None => {
+                    let lease = Box::pin(self.connect(&slot, endpoint, timeouts.connect)).await?;
+                    now = Instant::now();
+                    lease
+                }
             };
             if lease.is_http2() {
                 address_http2(&mut request, &slot);
@@ -108,11 +113,12 @@ impl Upstream {
                 address_http1(&mut request, &slot);
             }
             let copy = copy_for_repeat(&request, &lease);
-            let mut timer = self.timers.take(Instant::now() + timeouts.first_byte);
-            let sent = head(&mut lease, request, timeouts.first_byte, &mut timer, progress.as_deref()).await?;
+            let mut timer = self.timers.take(now + timeouts.first_byte);
+            let sent = head(lease.send(request), timeouts.first_byte, &mut timer, progress.as_deref()).await?;
             let mut error = match sent {
                 Ok(reply) => {
-                    let open = Open { lease, timer, idle: timeouts.idle, progress };
+                    // Without a body the reply ends here; then the connection counts as idle since it was taken.
+                    let open = Open { lease, timer, idle: timeouts.idle, moved: now, progress };
                     return Ok(reply.map(|frames| ReplyBody::new(frames, open)));
                 }
                 Err(error) => error,
@@ -141,15 +147,14 @@ impl Upstream {
     }
 }
 
-/// Sends, and waits for the reply's head until `first_byte` after the request's last byte.
+/// Waits for the reply's head until `first_byte` after the request's last byte.
 async fn head(
-    lease: &mut Lease,
-    request: Request<RequestBody>,
+    sent: impl Future<Output = Sent>,
     first_byte: Duration,
     timer: &mut Timer,
     progress: Option<&Progress>,
 ) -> Result<Sent, Failure> {
-    let mut sent = pin!(lease.send(request));
+    let mut sent = pin!(sent);
     poll_fn(|cx| {
         if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
             return Poll::Ready(Ok(sent));

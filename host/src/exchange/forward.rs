@@ -105,18 +105,18 @@ pub async fn edited_body(bytes: Bytes, prepared: &Prepared) -> Result<Bytes, Fai
 }
 
 /// One attempt.
-pub async fn send(
-    upstream: &std::rc::Rc<Upstream>,
-    prepared: &Prepared,
-    timeouts: &Timeouts,
+pub fn send<'a>(
+    upstream: &'a std::rc::Rc<Upstream>,
+    prepared: &'a Prepared,
+    timeouts: &'a Timeouts,
     method: Method,
     headers: HeaderMap,
     body: RequestBody,
-) -> Result<Response<ReplyBody>, Failure> {
+) -> impl Future<Output = Result<Response<ReplyBody>, Failure>> + 'a {
     let endpoint: &Arc<Endpoint> = &prepared.endpoint;
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(prepared.target.clone());
     *request.headers_mut() = headers;
-    upstream.send(endpoint, timeouts, request).await
+    upstream.send(endpoint, timeouts, request)
 }

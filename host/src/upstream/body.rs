@@ -183,17 +183,26 @@ pub(super) struct Open {
     pub(super) timer: Timer,
     /// The longest wait for a frame.
     pub(super) idle: Duration,
+    /// When the reply was last seen to move and not to end.
+    pub(super) moved: Instant,
     /// The request's body, which may still be on its way.
     pub(super) progress: Option<Rc<Progress>>,
+}
+
+impl Open {
+    fn move_on(&mut self) {
+        self.moved = Instant::now();
+        self.timer.set(self.moved + self.idle);
+    }
 }
 
 impl ReplyBody {
     pub(super) fn new(frames: Incoming, mut open: Open) -> Self {
         if frames.is_end_stream() {
-            open.lease.give_back();
+            open.lease.give_back(open.moved);
             return Self { frames, open: None };
         }
-        open.timer.set(Instant::now() + open.idle);
+        open.move_on();
         Self { frames, open: Some(open) }
     }
 
@@ -207,7 +216,7 @@ impl ReplyBody {
 
     fn finish(&mut self) {
         if let Some(open) = self.open.take() {
-            open.lease.give_back();
+            open.lease.give_back(open.moved);
         }
     }
 
@@ -227,7 +236,7 @@ impl Body for ReplyBody {
             Poll::Ready(Some(Ok(frame))) => {
                 this.settle();
                 if let Some(open) = &mut this.open {
-                    open.timer.set(Instant::now() + open.idle);
+                    open.move_on();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

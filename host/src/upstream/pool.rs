@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::Either;
 use http::HeaderValue;
 use http::uri::Authority;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -176,14 +177,14 @@ impl Slot {
     }
 
     /// A connection that stands and has room, if there is one.
-    pub(super) fn take(self: &Rc<Self>) -> Option<Lease> {
+    pub(super) fn take(self: &Rc<Self>, now: Instant) -> Option<Lease> {
         if let Some(shared) = self.take_shared() {
             return Some(shared);
         }
         loop {
             let Idle { connection, since } = self.idle.borrow_mut().pop()?;
             if connection.sender.is_ready() {
-                if since.elapsed() > QUIET {
+                if now.saturating_duration_since(since) > QUIET {
                     connection.probe.request();
                 }
                 return Some(Lease::exclusive(connection, self, true));
@@ -268,11 +269,11 @@ impl Slot {
         self.idle.borrow().is_empty() && self.shared.borrow().is_empty()
     }
 
-    fn put(&self, connection: Http1) {
+    fn put(&self, connection: Http1, since: Instant) {
         let mut idle = self.idle.borrow_mut();
         // Not ready: the upstream closes it, or still reads a request that it has already answered.
         if connection.sender.is_ready() && idle.len() < self.limits.idle_connections_max {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, since });
         }
     }
 }
@@ -344,12 +345,13 @@ impl Lease {
         matches!(self.held, Held::Shared(_))
     }
 
-    pub(super) async fn send(&mut self, request: http::Request<RequestBody>) -> Sent {
+    /// The request is on its way when this returns; the future, which is small without it, waits for the reply.
+    pub(super) fn send(&mut self, request: http::Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
         match &mut self.held {
-            Held::Exclusive { connection, .. } => connection.sender.try_send_request(request).await,
+            Held::Exclusive { connection, .. } => Either::Left(connection.sender.try_send_request(request)),
             Held::Shared(connection) => {
                 let mut sender = connection.0.sender.clone();
-                sender.try_send_request(request).await
+                Either::Right(Box::pin(sender.try_send_request(request)))
             }
         }
     }
@@ -361,10 +363,10 @@ impl Lease {
         }
     }
 
-    /// The reply has ended: the connection can serve again.
-    pub(super) fn give_back(self) {
+    /// The reply has ended, and was seen to move at `moved`: the connection can serve again.
+    pub(super) fn give_back(self, moved: Instant) {
         if let Held::Exclusive { connection, slot } = self.held {
-            slot.put(connection);
+            slot.put(connection, moved);
         }
     }
 }
