@@ -23,7 +23,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::config::Limits;
@@ -122,8 +122,11 @@ async fn run(
 
     let host = names::remove(&mut parts.headers, &header::HOST)
         .or_else(|| parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()));
-    forward::remove_hop_by_hop(&mut parts.headers, false);
+    forward::clean_request(&mut parts.headers);
     names::remove(&mut parts.headers, &header::EXPECT);
+    if parts.version == Version::HTTP_2 {
+        forward::join_cookies(&mut parts.headers);
+    }
     forward::add_forwarded(&mut parts.headers, &client.address, host, client.is_tls);
     prepared.edit_headers(&mut parts.headers);
     if !prepared.plan.body.is_empty() {
@@ -137,9 +140,8 @@ async fn run(
             .await?;
     // By now the body is on its way, or no longer wanted.
     drop(reservation);
+    forward::clean_reply(&mut reply, is_head)?;
     settle.replied(reply.status());
-    let keeps_length = is_head || reply.status() == StatusCode::NOT_MODIFIED;
-    forward::remove_hop_by_hop(reply.headers_mut(), keeps_length);
     let plugin = channel.plugin.as_ref().ok();
     let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
     Ok((reply, meter))

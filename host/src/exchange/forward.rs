@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 
 use crate::config::{Endpoint, Timeouts};
 use crate::error::{Failure, Kind};
@@ -32,13 +32,40 @@ static DROPPED: [HeaderName; 9] = [
     header::CONTENT_LENGTH,
 ];
 
-/// Removes what must not travel on, in either direction; `TE: trailers` survives, without which trailers do not pass.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
+/// What a request must not carry on; `TE: trailers` survives, without which trailers do not pass.
+pub fn clean_request(headers: &mut HeaderMap) {
     let wants_trailers = names::has(headers, &header::TE)
         && headers.get_all(header::TE).iter().any(|value| {
             let is_trailers = |item: &str| item.trim().eq_ignore_ascii_case("trailers");
             value.to_str().is_ok_and(|list| list.split(',').any(is_trailers))
         });
+    remove_hop_by_hop(headers, false);
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes what a reply must not carry on; the length stays where there is no body that it could frame.
+pub fn clean_reply<B>(reply: &mut Response<B>, is_head: bool) -> Result<(), Failure> {
+    // No `Upgrade` was sent. Passed on, it would turn the client's connection into bytes that nobody frames.
+    if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::new(Kind::UpstreamBroken, "the upstream switched protocols without being asked"));
+    }
+    let keep_length = is_head || reply.status() == StatusCode::NOT_MODIFIED;
+    remove_hop_by_hop(reply.headers_mut(), keep_length);
+    Ok(())
+}
+
+/// HTTP/2 splits `Cookie` into crumbs, which HTTP/1 does not know (RFC 9113, section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1 {
+        let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).expect("joined values are a value");
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
     if names::has(headers, &header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -58,9 +85,6 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
         if !(keep_length && name == header::CONTENT_LENGTH) {
             names::remove(headers, name);
         }
-    }
-    if wants_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 

@@ -18,14 +18,13 @@ pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
     if parts.headers.len() > limits.header_count_max {
         return Err(Failure::new(Kind::HeadTooLarge, "the request has more header fields than the gateway accepts"));
     }
-    let is_http1 = parts.version < Version::HTTP_2;
     let mut hosts = parts.headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() || (parts.version == Version::HTTP_11 && host.is_none()) {
         return Err(refused("an HTTP/1.1 request has exactly one Host header"));
     }
-    if is_http1
-        && let Some(authority) = parts.uri.authority()
+    // The absolute form's, or `:authority` (RFC 9113, section 8.3.1).
+    if let Some(authority) = parts.uri.authority()
         && host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
     {
         return Err(refused("the request's target names another host than its Host header"));

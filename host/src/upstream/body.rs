@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -89,7 +89,7 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let Some(rest) = &mut this.rest else {
-            return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            return Poll::Ready(this.trailers.take().map(|trailers| Ok(cleaned(Frame::trailers(trailers)))));
         };
         match Pin::new(rest).poll_frame(cx) {
             Poll::Pending => {
@@ -100,7 +100,7 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 this.note(State::Held);
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(cleaned(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
                 this.note(State::Broken);
@@ -238,7 +238,7 @@ impl Body for ReplyBody {
                 if let Some(open) = &mut this.open {
                     open.move_on();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(cleaned(frame))))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.fail(chain(&error))))),
             Poll::Ready(None) => {
@@ -269,6 +269,54 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         self.frames.size_hint()
+    }
+}
+
+/// Fields that mean something before a body only (RFC 9110, section 6.5.1), or on one connection only: as trailers they
+/// would pass by everything that is done to headers, credentials included, to a peer that merges the two.
+const NO_TRAILERS: &[&str] = &[
+    "api-key",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "max-forwards",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-api-key",
+    "x-goog-api-key",
+];
+const NO_TRAILER_PREFIXES: &[&str] = &["proxy-", "x-aiproxy-", "x-forwarded-"];
+
+/// The frame, without the trailers that must not travel on.
+fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if frame.is_data() {
+        return frame;
+    }
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let is_out = |name: &HeaderName| {
+                NO_TRAILERS.contains(&name.as_str())
+                    || NO_TRAILER_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+            };
+            let out: Vec<HeaderName> = trailers.keys().filter(|name| is_out(name)).cloned().collect();
+            for name in out {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 
