@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::config::Limits;
 use crate::error::{Failure, Kind};
 use crate::exchange::Client;
-use crate::exchange::worker::{Counted, Shared, Worker};
+use crate::exchange::worker::{Counted, RequestId, Shared, Worker};
 use crate::shutdown::{Command, Commands};
 use crate::telemetry::AccessLogWriter;
 use crate::upstream::{self, Tls, Upstream};
@@ -91,15 +91,20 @@ async fn accept(
 ) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let refusals = Rc::new(());
+    let request_ids = parts.shared.request_ids(seats.len());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let limits = &parts.shared.current.load().config.gateway.limits;
                     match Counted::new(&parts.shared, |shared| &shared.connections, limits.connections_max) {
-                        Some(place) => seat_connection(seats, stream, peer.ip(), place),
+                        Some(place) => {
+                            if let Ok(stream) = stream.into_std() {
+                                seat_connection(seats, stream, peer.ip(), place);
+                            }
+                        }
                         None if Rc::strong_count(&refusals) <= REFUSALS_MAX => {
-                            tokio::task::spawn_local(refuse(stream, refusals.clone()));
+                            tokio::task::spawn_local(refuse(stream, request_ids.next(), refusals.clone()));
                         }
                         None => {}
                     }
@@ -113,6 +118,16 @@ async fn accept(
                 Some(Command::Reload) => (parts.reload)(),
                 Some(Command::Stop) | None => break,
             },
+        }
+    }
+    // Those that the system has accepted already may have sent a request.
+    let listener = listener.into_std()?;
+    while let Ok((stream, peer)) = listener.accept() {
+        let limits = &parts.shared.current.load().config.gateway.limits;
+        if let Some(place) = Counted::new(&parts.shared, |shared| &shared.connections, limits.connections_max)
+            && stream.set_nonblocking(true).is_ok()
+        {
+            seat_connection(seats, stream, peer.ip(), place);
         }
     }
     drop(listener);
@@ -136,23 +151,18 @@ async fn accept(
 }
 
 /// To the worker with the fewest open connections.
-fn seat_connection(seats: &[Seat], stream: tokio::net::TcpStream, peer: IpAddr, place: Counted) {
-    let Ok(stream) = stream.into_std() else { return };
+fn seat_connection(seats: &[Seat], stream: TcpStream, peer: IpAddr, place: Counted) {
     let Some(seat) = seats.iter().min_by_key(|seat| seat.open.load(Ordering::Relaxed)) else { return };
     seat.open.fetch_add(1, Ordering::Relaxed);
     let _ = seat.inbox.send(Message::Connection(stream, peer, place));
 }
 
 /// Says 503 to a connection for which there is no place.
-async fn refuse(mut stream: tokio::net::TcpStream, _place: Rc<()>) {
+async fn refuse(mut stream: tokio::net::TcpStream, request_id: RequestId, _place: Rc<()>) {
     let failure = Failure::new(Kind::TooManyConnections, "the gateway has as many connections as it may; try again");
-    let body = failure.to_json("");
-    let reply = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let reply = connection::refusal(&failure.retry_after(1), &request_id);
     let _ = tokio::time::timeout(REFUSAL_TIME, async {
-        stream.write_all(reply.as_bytes()).await?;
+        stream.write_all(&reply).await?;
         stream.shutdown().await?;
         // Closing with unread bytes would reset the connection, and the reply with it.
         let mut rest = [0; 4096];

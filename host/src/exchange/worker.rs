@@ -56,6 +56,11 @@ impl Shared {
             request_id_prefix: format!("{:08x}", u32::from_be_bytes(prefix)),
         })
     }
+
+    /// The request ids of one thread: workers count from 0, the acceptor comes behind them.
+    pub fn request_ids(&self, thread: usize) -> RequestIds {
+        RequestIds { common: RequestId::new(&self.request_id_prefix, thread), count: Cell::new(0) }
+    }
 }
 
 /// One worker's own things.
@@ -66,14 +71,29 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     pub access_log: Option<LineBuffer>,
     view: RefCell<Rc<View>>,
-    /// What this worker's requests have in common; the count is filled in.
-    request_id: RequestId,
-    request_count: Cell<u64>,
+    request_ids: RequestIds,
     random: Cell<u64>,
 }
 
+/// Draws the request ids of one thread.
+pub struct RequestIds {
+    /// What they have in common; the count is filled in.
+    common: RequestId,
+    count: Cell<u64>,
+}
+
+impl RequestIds {
+    pub fn next(&self) -> RequestId {
+        let count = self.count.get();
+        self.count.set(count + 1);
+        let mut id = self.common;
+        id.write_hex(10..20, count);
+        id
+    }
+}
+
 /// What names an exchange in logs and replies: unique in this process and, but for chance, beyond. 8 random
-/// hexadecimal digits of the process, 2 of the worker, 10 of a count.
+/// hexadecimal digits of the process, 2 of the thread, 10 of a count.
 #[derive(Clone, Copy)]
 pub struct RequestId([u8; 20]);
 
@@ -131,14 +151,13 @@ impl Worker {
         let counters = shared.stats.worker(index);
         let view = View::new(shared.current.load_full(), &counters, None);
         Rc::new(Self {
-            request_id: RequestId::new(&shared.request_id_prefix, index),
+            request_ids: shared.request_ids(index),
             shared,
             index,
             upstream,
             counters,
             access_log,
             view: RefCell::new(Rc::new(view)),
-            request_count: Cell::new(0),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
         })
     }
@@ -155,11 +174,7 @@ impl Worker {
     }
 
     pub fn next_request_id(&self) -> RequestId {
-        let count = self.request_count.get();
-        self.request_count.set(count + 1);
-        let mut id = self.request_id;
-        id.write_hex(10..20, count);
-        id
+        self.request_ids.next()
     }
 
     /// A number below `bound`, for spreading load only (xorshift).

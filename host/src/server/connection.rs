@@ -3,13 +3,18 @@
 //! Two limits hold it: a head must be complete within `head_timeout` of its first byte, and an idle connection is closed
 //! after `keep_alive`. Neither arms a timer or asks for the time at each request: the connection notes what it waits for,
 //! and the worker looks over its connections every now and then and notes since when.
+//!
+//! hyper answers what is not HTTP, and heads that are too large, by itself and without a word: here its reply is replaced
+//! by one in the gateway's error format. And a connection is not closed under a client that still sends, since that would
+//! reset it and take the last reply along: what comes is read for a moment and thrown away.
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,11 +24,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
-use crate::error::Failure;
-use crate::exchange::relay::Reply;
+use crate::error::{Failure, Kind};
+use crate::exchange::relay::{REQUEST_ID, Reply};
 use crate::exchange::worker::Worker;
 use crate::exchange::{self, Client};
 use crate::gather;
@@ -37,6 +43,8 @@ const HTTP1_BUFFER_BYTES_MIN: usize = 8192;
 const HTTP1_HEADERS_DEFAULT: usize = 100;
 const HTTP2_STREAMS_MAX: u32 = 256;
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a client may go on sending after the last reply, unread, before the connection is cut.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long to wait for the rest of a preface that arrives in pieces.
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
@@ -46,6 +54,8 @@ enum Phase {
     Head,
     Idle,
     Busy,
+    /// The last reply is out; the client has not closed yet.
+    Lingering,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +73,8 @@ pub struct Connection {
     /// When a sweep first saw this phase, if one has.
     since: Cell<Option<Instant>>,
     active: Cell<u32>,
+    /// Of a reply of the service, something may still be in hyper's buffer.
+    unflushed: Cell<bool>,
     asked: Cell<Asked>,
     waker: RefCell<Option<Waker>>,
 }
@@ -73,6 +85,7 @@ impl Connection {
             phase: Cell::new(Phase::Head),
             since: Cell::new(None),
             active: Cell::new(0),
+            unflushed: Cell::new(false),
             asked: Cell::new(Asked::Nothing),
             waker: RefCell::new(None),
         }
@@ -92,7 +105,8 @@ impl Connection {
         match self.phase.get() {
             Phase::Head if waited > limits.head_timeout => self.ask(Asked::Close),
             Phase::Idle if waited > limits.keep_alive => self.ask(Asked::Finish),
-            Phase::Head | Phase::Idle | Phase::Busy => {}
+            Phase::Lingering if waited > LINGER => self.ask(Asked::Close),
+            Phase::Head | Phase::Idle | Phase::Busy | Phase::Lingering => {}
         }
     }
 
@@ -143,9 +157,21 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpSt
             Ok(Ok(is_http2)) => is_http2,
             Ok(Err(_)) | Err(_) => return,
         },
-        () = connection.asked() => return,
+        () = connection.asked() => {
+            // What a client has sent before the gateway began to stop is still served.
+            if !has_bytes(&stream) {
+                return;
+            }
+            matches!(tokio::time::timeout(limits.head_timeout, begins_with_preface(&stream)).await, Ok(Ok(true)))
+        }
     };
-    let io = TokioIo::new(ClientIo { stream, connection: connection.clone(), is_http2 });
+    let io = TokioIo::new(ClientIo {
+        stream,
+        connection: connection.clone(),
+        worker: worker.clone(),
+        is_http2,
+        refusal: Bytes::new(),
+    });
     let service = service_fn({
         let connection = connection.clone();
         move |request| answer(worker.clone(), connection.clone(), client.clone(), request)
@@ -200,6 +226,10 @@ where
     .await;
 }
 
+fn has_bytes(stream: &tokio::net::TcpStream) -> bool {
+    matches!(SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]), Ok(1..))
+}
+
 async fn begins_with_preface(stream: &tokio::net::TcpStream) -> io::Result<bool> {
     let mut bytes = [0; PREFACE.len()];
     loop {
@@ -235,6 +265,7 @@ struct Busy(Rc<Connection>);
 impl Busy {
     fn new(connection: Rc<Connection>) -> Self {
         connection.active.set(connection.active.get() + 1);
+        connection.unflushed.set(true);
         connection.enter(Phase::Busy);
         Self(connection)
     }
@@ -271,11 +302,66 @@ impl Body for Guarded {
     }
 }
 
+/// A reply of the gateway's own, as bytes, where there is no exchange to answer; the connection ends with it.
+pub fn refusal(failure: &Failure, request_id: &str) -> Bytes {
+    let body = failure.to_json(request_id);
+    let retry_after = failure.retry_after_s.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+    format!(
+        "HTTP/1.1 {}\r\ncontent-type: application/json\r\n{REQUEST_ID}: {request_id}\r\n{retry_after}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        failure.status(),
+        body.len()
+    )
+    .into()
+}
+
 /// The client's socket, noting when a head begins to come.
 struct ClientIo {
     stream: tokio::net::TcpStream,
     connection: Rc<Connection>,
+    worker: Rc<Worker>,
     is_http2: bool,
+    /// What is left to write of the gateway's reply in place of hyper's.
+    refusal: Bytes,
+}
+
+impl ClientIo {
+    /// Whether what hyper writes now is its own: no service was asked, and all that services answered is out.
+    fn is_hypers_own(&self) -> bool {
+        !self.is_http2 && self.connection.active.get() == 0 && !self.connection.unflushed.get()
+    }
+
+    /// Takes hyper's reply in its stead.
+    fn replace(&mut self, hypers: &[u8]) {
+        let failure = if hypers.starts_with(b"HTTP/1.1 400") {
+            Failure::new(Kind::MalformedRequest, "the request is not valid HTTP")
+        } else {
+            Failure::new(Kind::HeadTooLarge, "the request's head is larger than the gateway accepts")
+        };
+        self.refusal = refusal(&failure, &self.worker.next_request_id());
+    }
+
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.refusal.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.refusal))?;
+            let _ = self.refusal.split_to(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the client has closed its side too. The worker's sweep sees to it that this does not take long.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.connection.phase.get() != Phase::Lingering {
+            self.connection.enter(Phase::Lingering);
+        }
+        let mut bytes = [MaybeUninit::uninit(); 4096];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
 }
 
 impl AsyncRead for ClientIo {
@@ -293,6 +379,10 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_hypers_own() {
+            self.replace(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -301,6 +391,10 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_hypers_own() {
+            self.replace(slices.first().map_or(&[], |slice| slice));
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         gather::poll_write(&mut self.stream, cx, slices)
     }
 
@@ -308,12 +402,25 @@ impl AsyncWrite for ClientIo {
         self.stream.is_write_vectored()
     }
 
+    /// hyper flushes when its own buffer is empty.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        if self.connection.active.get() == 0 {
+            self.connection.unflushed.set(false);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(self.poll_refusal(cx))?;
+        if self.connection.phase.get() != Phase::Lingering {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        // A connection that the worker ends was idle: nobody sends.
+        if !self.is_http2 && self.connection.asked.get() == Asked::Nothing {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
