@@ -4,9 +4,13 @@ pub mod client;
 pub mod conf;
 pub mod gateway;
 pub mod guests;
+pub mod http2;
 pub mod upstream;
+pub mod wire;
 
 pub use client::{Answer, Raw, get, post, send};
 pub use conf::{Conf, KEY, UPSTREAM_KEY, channel};
 pub use gateway::Gateway;
+pub use http2::Http2;
 pub use upstream::{Body, Upstream, empty, reply, stream, whole};
+pub use wire::{Message, RawUpstream, Recorder, request, soon};
