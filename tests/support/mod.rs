@@ -5,6 +5,8 @@ pub mod conf;
 pub mod gateway;
 pub mod guests;
 pub mod http2;
+pub mod process;
+pub mod tls;
 pub mod upstream;
 pub mod wire;
 
@@ -12,5 +14,7 @@ pub use client::{Answer, Raw, get, post, send};
 pub use conf::{Conf, KEY, UPSTREAM_KEY, channel};
 pub use gateway::Gateway;
 pub use http2::Http2;
+pub use process::Process;
+pub use tls::{TestCa, TlsUpstream};
 pub use upstream::{Body, Upstream, empty, reply, stream, whole};
 pub use wire::{Message, RawUpstream, Recorder, request, soon};
