@@ -47,7 +47,9 @@ impl RequestBody {
 
     /// The client's body as it comes, behind what was already read of it. Its length goes out if the client gave one.
     pub fn stream(read_before: Bytes, rest: Incoming) -> Self {
-        Self { bytes: read_before, rest: Some(rest), trailers: None, progress: None }
+        // What has nothing to come is complete: only such a request can be sent again.
+        let rest = (!rest.is_end_stream()).then_some(rest);
+        Self { bytes: read_before, rest, trailers: None, progress: None }
     }
 
     /// Begins to note what becomes of the body, where that matters.
