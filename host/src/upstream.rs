@@ -98,14 +98,13 @@ impl Upstream {
         let mut now = Instant::now();
         let mut pooled = slot.take(now);
         for sends_left in (0..SENDS_MAX).rev() {
-            let mut lease = match pooled.take() {
-                Some(lease) => lease,
+            let mut lease = if let Some(lease) = pooled.take() {
+                lease
+            } else {
                 // In a box: a request usually finds a connection, and its future is moved about.
-                None => {
-                    let lease = Box::pin(self.connect(&slot, endpoint, timeouts.connect)).await?;
-                    now = Instant::now();
-                    lease
-                }
+                let lease = Box::pin(self.connect(&slot, endpoint, timeouts.connect)).await?;
+                now = Instant::now();
+                lease
             };
             if lease.is_http2() {
                 address_http2(&mut request, &slot);
