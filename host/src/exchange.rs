@@ -57,7 +57,8 @@ impl Client {
 pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming>) -> Response<Reply> {
     let view = worker.view();
     let (parts, body) = request.into_parts();
-    let browser = cors::allowed(&parts.headers, &view.generation.config.gateway.cors_origins);
+    let origins = &view.generation.config.gateway.cors_origins;
+    let browser = cors::allowed(&parts.headers, origins);
     let mut settle = Settle::begin(worker.clone(), parts.method.clone(), parts.uri.clone(), client.address.clone());
     let mut reply = match &browser {
         Some(allowed) if cors::is_preflight(&parts.method, &parts.headers) => {
@@ -79,8 +80,8 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
             identified(reply, &request_id)
         }
     };
-    if let Some(allowed) = browser {
-        allowed.decorate(reply.headers_mut());
+    if !origins.is_empty() {
+        cors::decorate(browser.as_ref(), reply.headers_mut());
     }
     reply
 }
@@ -281,6 +282,9 @@ pub fn failure_reply(failure: &Failure, request_id: &str) -> Response<Reply> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(seconds) = failure.retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if failure.status() == http::StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if failure.kind.closes_connection() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,9 +1,20 @@
 //! Browsers (the Fetch standard's CORS protocol): preflights for configured origins, and the headers on every reply.
 //!
-//! Without configured origins nothing is added and a preflight is an ordinary request.
+//! With configured origins it is the gateway that says who may read: a provider's own word on that is taken out, and
+//! what other origins get carries none. Without configured origins all of it is the provider's business.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
+
+/// What a provider's reply may say to browsers.
+const PROVIDERS_WORD: [HeaderName; 6] = [
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+];
 
 /// A browser's request from an allowed origin.
 pub struct Allowed {
@@ -39,14 +50,30 @@ impl Allowed {
             }
         }
         reply.headers_mut().insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        self.decorate(reply.headers_mut());
+        self.admit(reply.headers_mut());
+        headers_vary(reply.headers_mut());
         reply
     }
 
     /// What lets the browser's page read the reply.
-    pub fn decorate(&self, headers: &mut HeaderMap) {
+    fn admit(&self, headers: &mut HeaderMap) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
+}
+
+/// Makes a reply say what holds for the origin that asked, in place of what the provider says.
+pub fn decorate(allowed: Option<&Allowed>, headers: &mut HeaderMap) {
+    for name in PROVIDERS_WORD {
+        headers.remove(name);
+    }
+    if let Some(allowed) = allowed {
+        allowed.admit(headers);
+    }
+    headers_vary(headers);
+}
+
+/// Also where no origin was named: a cache must not give that reply to a page.
+fn headers_vary(headers: &mut HeaderMap) {
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
