@@ -62,6 +62,17 @@ impl Relayed {
     }
 }
 
+impl Drop for Relayed {
+    /// A reply that was not relayed to its end has used what it has used.
+    fn drop(&mut self) {
+        if let Some(meter) = self.meter.take() {
+            let mut usage = meter.finish();
+            usage.is_partial = true;
+            self.settle.usage(usage);
+        }
+    }
+}
+
 impl Body for Reply {
     type Data = Bytes;
     type Error = Failure;
