@@ -47,6 +47,8 @@ pub struct Channel {
     pub active: bool,
     /// Why requests that need the upstream key cannot be served (`${NAME}` unset, a placeholder left in); for the operator.
     pub key_missing: Option<String>,
+    /// No upstream key was given, so that none is missed: for providers that need none.
+    pub is_keyless: bool,
     /// The plugin's name: `plugins/<plugin>.wasm`, or the embedded one.
     pub plugin: String,
     /// What the plugin's `configure` is given: the user's `settings` object with the legacy `path_rewrite` and
@@ -151,9 +153,16 @@ impl fmt::Debug for Endpoint {
 }
 
 /// Proxy keys by the SHA-256 of the key; the keys themselves are not kept.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Default, PartialEq)]
 pub struct Keys {
     pub by_digest: HashMap<[u8; 32], Arc<ProxyKey>>,
+}
+
+/// Without the digests: a short key can be found from one.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.by_digest.values()).finish()
+    }
 }
 
 impl Keys {

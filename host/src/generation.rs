@@ -42,10 +42,11 @@ pub struct ChannelState {
 
 impl ChannelState {
     pub fn status(&self) -> &'static str {
-        match (self.channel.active, &self.channel.key_missing) {
+        let Channel { active, key_missing, is_keyless, .. } = &*self.channel;
+        match (active, key_missing) {
             (false, _) => "disabled",
-            (true, Some(_)) => "unavailable",
-            (true, None) => "active",
+            (true, Some(_)) if !is_keyless => "unavailable",
+            (true, _) => "active",
         }
     }
 }
@@ -162,6 +163,10 @@ impl Loader {
             }));
             channels = states;
             self.plugins.accept_candidates();
+        } else {
+            // Which ones are meant cannot be told: those that are there shall at least load.
+            let failures = self.plugins.scan(&self.engine, &self.plugins.names_in_folder(), Depth::All);
+            broken.extend(failures.into_iter().map(|(name, reason)| (self.plugins.label(&name), reason)));
         }
         match config {
             Some(config) if broken.is_empty() => {

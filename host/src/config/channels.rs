@@ -106,6 +106,8 @@ impl Draft<'_, '_> {
         };
         let host = file.host.as_deref().filter(|host| !host.is_empty()).and_then(|host| self.host(host));
         let endpoints = self.endpoints(file.endpoints.unwrap_or_default(), &proxy);
+        let gives_key = file.api_key.iter().chain(file.api_keys.iter().flatten()).any(|key| !key.trim().is_empty());
+        let named_count = file.secrets.as_ref().map_or(0, IndexMap::len);
         let (secrets, key_missing) = self.secrets(file.api_key, file.api_keys, file.secrets.unwrap_or_default());
         let legacy_sockets = file.websocket_endpoints.unwrap_or_default();
         let supports_websocket =
@@ -121,6 +123,7 @@ impl Draft<'_, '_> {
             id: self.id.to_owned(),
             name,
             active: matches!(file.status, None | Some(Status::Active)) && self.missing.is_none(),
+            is_keyless: !gives_key && secrets.len() == named_count && self.missing.is_none(),
             key_missing: self.missing.or(key_missing),
             plugin,
             settings,

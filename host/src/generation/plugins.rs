@@ -63,6 +63,12 @@ impl Plugins {
         self.folder.join(format!("{name}.wasm"))
     }
 
+    /// Of every `NAME.wasm` that is there.
+    pub fn names_in_folder(&self) -> HashSet<String> {
+        let files = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        files.filter_map(|file| file.file_name().to_str()?.strip_suffix(".wasm").map(str::to_owned)).collect()
+    }
+
     /// Looks for changes; gives what could not be loaded, by plugin.
     pub fn scan(&mut self, engine: &Arc<Engine>, needed: &HashSet<String>, depth: Depth) -> Vec<(String, String)> {
         let mut failures = Vec::new();

@@ -39,6 +39,7 @@ fn channel(settings: &Value) -> Arc<Channel> {
         name: "Puppet".into(),
         active: true,
         key_missing: None,
+        is_keyless: false,
         plugin: "puppet".into(),
         settings: settings.to_string(),
         http: endpoint.clone(),

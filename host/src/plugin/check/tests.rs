@@ -21,6 +21,7 @@ fn channel() -> Channel {
         name: "C".into(),
         active: true,
         key_missing: None,
+        is_keyless: false,
         plugin: "c".into(),
         settings: "{}".into(),
         http: endpoint.clone(),
