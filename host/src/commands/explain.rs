@@ -17,7 +17,7 @@ use crate::cli::Explain;
 use crate::commands::serve;
 use crate::config::{Endpoint, ProxyKey};
 use crate::exchange::explain::{Story, Verdict, explain};
-use crate::exchange::identify::Form;
+use crate::exchange::identify::{self, Form};
 use crate::exchange::worker::{Shared, Worker};
 use crate::generation::{Folders, Generation, Loader, Status};
 use crate::plugin::{BodyEdit, Engine, EngineOptions, HeaderEdit, Placement};
@@ -54,7 +54,7 @@ pub fn run(options: &Explain) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The request, and the form in which its key would be shown: that of the first credential header given.
+/// The request, and the form in which its key would be shown: that of the first credential given, which is not kept.
 fn request(options: &Explain) -> anyhow::Result<(Parts, Form)> {
     let uri: Uri = options.path.parse().with_context(|| format!("{:?} is not a path", options.path))?;
     if !uri.path().starts_with('/') || uri.authority().is_some() {
@@ -64,19 +64,14 @@ fn request(options: &Explain) -> anyhow::Result<(Parts, Form)> {
         .with_context(|| format!("{:?} is not a method; use e.g. POST", options.method))?;
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.method, parts.uri) = (method, uri);
-    let mut form = Form::Bearer;
     for header in &options.headers {
         let (name, value) = header.split_once(':').ok_or_else(|| anyhow!("{header:?} is not `name: value`"))?;
         let name: HeaderName = name.trim().parse().with_context(|| format!("{name:?} is not a header name"))?;
         let value: HeaderValue = value.trim().parse().with_context(|| format!("the value of {name} cannot be sent"))?;
-        match Form::of_header(&name) {
-            Some(shown) => form = shown,
-            None => {
-                parts.headers.append(name, value);
-            }
-        }
+        parts.headers.append(name, value);
     }
-    Ok((parts, form))
+    let form = identify::strip(&mut parts.headers, &mut parts.uri);
+    Ok((parts, form.unwrap_or(Form::Bearer)))
 }
 
 fn key_by_id(generation: &Generation, id: &str) -> anyhow::Result<Arc<ProxyKey>> {

@@ -5,6 +5,8 @@
 //! would quote values, and would not name the nearest field. Only what the mirrors use is understood; a keyword beyond
 //! that fails the test at the end of `file.rs`.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::document::{Json, Node, is_comment};
@@ -63,18 +65,18 @@ pub(super) fn sound(node: &Node, schema: &Value, place: &str, problems: &mut Pro
     }
 }
 
-fn object(members: &[(String, Node)], schema: &Value, place: &str, problems: &mut Problems<'_>) -> Map<String, Value> {
+fn object(members: &[(String, Node)], schema: &Value, outer: &str, problems: &mut Problems<'_>) -> Map<String, Value> {
     let none = Map::new();
     let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
     let mut kept = Map::new();
     for (name, node) in members.iter().filter(|(name, _)| !is_comment(name)) {
-        let place = member(place, name);
+        let place = member(outer, name);
         let value = match (known.get(name), schema.get("additionalProperties")) {
             // For editors only.
             (Some(_), _) if name == "$schema" => None,
             (Some(schema), _) | (None, Some(schema @ Value::Object(_))) => sound(node, schema, &place, problems),
             (None, Some(Value::Bool(false))) => {
-                let spot = Spot { place, position: Some(node.position) };
+                let spot = Spot { place: member(outer, &guarded(name)), position: Some(node.position) };
                 let candidates = known.keys().map(String::as_str).filter(|name| *name != "$schema");
                 let remedy = match nearest(name, candidates) {
                     Some(nearest) => {
@@ -92,6 +94,12 @@ fn object(members: &[(String, Node)], schema: &Value, place: &str, problems: &mu
         }
     }
     kept
+}
+
+/// The name of an unknown field, which may be a key in the wrong place: no field has a digit or such a length.
+fn guarded(name: &str) -> Cow<'_, str> {
+    let is_suspect = name.len() > 32 || name.bytes().any(|b| b.is_ascii_digit());
+    if is_suspect { Cow::Owned(name.chars().take(3).chain(['…']).collect()) } else { Cow::Borrowed(name) }
 }
 
 fn types(schema: &Value) -> Vec<&str> {

@@ -33,31 +33,30 @@ pub enum Form {
     Query(&'static str),
 }
 
-impl Form {
-    /// The form of a credential in this header.
-    pub fn of_header(name: &HeaderName) -> Option<Self> {
-        if name == AUTHORIZATION {
-            return Some(Self::Bearer);
-        }
-        KEY_HEADERS.iter().find(|key_header| name == *key_header).map(|name| Self::Header(name.as_str()))
-    }
-}
-
 #[derive(Debug)]
 pub struct Identified {
     pub key: Arc<ProxyKey>,
     pub form: Form,
 }
 
-/// Finds the key and removes all credentials from `headers` and `uri`.
-pub fn identify(headers: &mut HeaderMap, uri: &mut Uri, keys: &Keys) -> Result<Identified, Failure> {
-    let shown = shown(headers, uri);
-    for name in KEY_HEADERS.iter().chain([&AUTHORIZATION]) {
-        names::remove(headers, name);
+/// Removes all credentials from `headers` and `uri`; the form of the first that was there.
+pub fn strip(headers: &mut HeaderMap, uri: &mut Uri) -> Option<Form> {
+    let mut form = names::remove(headers, &AUTHORIZATION).map(|_| Form::Bearer);
+    for name in &KEY_HEADERS {
+        let removed = names::remove(headers, name).map(|_| Form::Header(name.as_str()));
+        form = form.or(removed);
     }
     if let Some(without) = without_key_parameter(uri) {
         *uri = without;
+        form = form.or(Some(Form::Query(KEY_PARAMETER)));
     }
+    form
+}
+
+/// Finds the key and removes all credentials from `headers` and `uri`.
+pub fn identify(headers: &mut HeaderMap, uri: &mut Uri, keys: &Keys) -> Result<Identified, Failure> {
+    let shown = shown(headers, uri);
+    strip(headers, uri);
     let (form, digest) = shown?;
     let known = keys.by_digest.get_key_value(&digest).filter(|(known, _)| bool::from(known.ct_eq(&digest)));
     let Some((_, key)) = known else {
