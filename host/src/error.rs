@@ -85,6 +85,48 @@ pub struct Facts {
 }
 
 impl Kind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 38] = [
+        Self::MalformedRequest,
+        Self::HeadTooLarge,
+        Self::KeyMissing,
+        Self::KeyMalformed,
+        Self::KeysDiffer,
+        Self::KeyUnknown,
+        Self::KeyDisabled,
+        Self::NoRoute,
+        Self::BodyTooLarge,
+        Self::BodyNotJson,
+        Self::BodyEdit,
+        Self::BodyBroken,
+        Self::OriginRefused,
+        Self::WebSocketUnsupported,
+        Self::ChannelDisabled,
+        Self::ChannelUnavailable,
+        Self::TooManyConnections,
+        Self::TooManyExchanges,
+        Self::InspectBudget,
+        Self::ShuttingDown,
+        Self::PluginRefused,
+        Self::PluginTrapped,
+        Self::PluginDeadline,
+        Self::PluginMemory,
+        Self::PluginWaited,
+        Self::PluginAnswer,
+        Self::PluginOption,
+        Self::PluginSigning,
+        Self::PluginSecret,
+        Self::PluginEndpoint,
+        Self::PluginBackOff,
+        Self::PluginBusy,
+        Self::UpstreamUnreachable,
+        Self::UpstreamTls,
+        Self::UpstreamConnectTimeout,
+        Self::UpstreamFirstByteTimeout,
+        Self::UpstreamIdleTimeout,
+        Self::UpstreamBroken,
+    ];
+
     /// The table: kind → status, `code`, origin.
     #[must_use]
     pub fn facts(self) -> Facts {
