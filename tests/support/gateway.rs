@@ -11,7 +11,7 @@ use aiproxy_host::exchange::worker::Shared;
 use aiproxy_host::shutdown::{self, Handle};
 use serde_json::Value;
 
-use super::Conf;
+use super::{Conf, compiled};
 
 pub struct Gateway {
     pub address: SocketAddr,
@@ -32,7 +32,12 @@ impl Gateway {
         let sources = Sources { conf: conf.conf(), plugins: conf.plugins() };
         let state = conf.state();
         // Loading compiles: an upstream of the same test, on this thread, shall go on meanwhile.
-        let loaded = tokio::task::spawn_blocking(move || serve::Gateway::load(&sources, &state, workers));
+        let loaded = tokio::task::spawn_blocking(move || {
+            compiled::lend(&state);
+            let gateway = serve::Gateway::load(&sources, &state, workers);
+            compiled::keep(&state);
+            gateway
+        });
         let gateway = loaded.await.expect("loading does not panic").expect("the configuration is sound");
         let shared = gateway.shared();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -49,7 +49,7 @@ fn build(package: &str) -> Vec<u8> {
 }
 
 /// The outer target folder: the test binary lies in `<target>/<profile>/deps`.
-fn target_folder() -> PathBuf {
+pub fn target_folder() -> PathBuf {
     let binary = std::env::current_exe().expect("a test binary has a path");
     binary.ancestors().nth(3).expect("…/<profile>/deps/<binary>").to_owned()
 }

@@ -1,6 +1,9 @@
 //! What makes a test read in ten lines: a gateway, upstreams that are closures, clients; all on port 0.
 
+pub mod ask;
+pub mod binary;
 pub mod client;
+pub mod compiled;
 pub mod conf;
 pub mod gateway;
 pub mod guests;
@@ -10,6 +13,7 @@ pub mod tls;
 pub mod upstream;
 pub mod wire;
 
+pub use ask::{ask, call};
 pub use client::{Answer, Raw, get, post, send};
 pub use conf::{Conf, KEY, UPSTREAM_KEY, channel};
 pub use gateway::Gateway;
