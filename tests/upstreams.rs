@@ -20,7 +20,7 @@ async fn telling(ca: &TestCa, name: &str, protocols: &[&str]) -> TlsUpstream {
         let host = request.headers().get("host").and_then(|host| host.to_str().ok().map(str::to_owned));
         let authority = host.or_else(|| request.uri().authority().map(ToString::to_string)).unwrap_or_default();
         let told = format!("{:?} {authority} {server_name}", request.version());
-        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         reply(200, format!("{told} {}", String::from_utf8_lossy(&body)))
     })
     .await

@@ -160,9 +160,9 @@ impl RawUpstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let accepted = Arc::new(AtomicUsize::new(0));
-        let recorded: Arc<Mutex<Vec<Message>>> = Arc::default();
+        let messages: Arc<Mutex<Vec<Message>>> = Arc::default();
         let (counter, count) = watch::channel(0);
-        let recorder = Recorder { recorded: recorded.clone(), counter: Arc::new(counter) };
+        let recorder = Recorder { recorded: messages.clone(), counter: Arc::new(counter) };
         let connections = accepted.clone();
         let task = tokio::spawn(async move {
             let mut serving = JoinSet::new();
@@ -172,7 +172,7 @@ impl RawUpstream {
                 serving.spawn(serve(Raw(stream), number, recorder.clone()));
             }
         });
-        Self { address, accepted, recorded, count, task }
+        Self { address, accepted, recorded: messages, count, task }
     }
 
     pub fn url(&self) -> String {
