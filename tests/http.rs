@@ -624,3 +624,84 @@ async fn a_compressed_reply_and_its_length_pass_untouched() {
     assert_eq!(reply.headers()["content-length"], "14");
     assert_eq!(&reply.into_body().collect().await.expect("a whole reply").to_bytes()[..], b"\x1f\x8b\x08 not really");
 }
+
+#[tokio::test]
+async fn a_body_that_upstream_sends_to_a_head_request_is_never_taken_for_the_next_reply() {
+    let poison = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
+    let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{poison}", poison.len());
+    let (_upstream, _gateway, mut client) = answering(&reply).await;
+    client.write(request("HEAD /", &[]).repeat(3) + &request("HEAD /", &["connection: close"])).await;
+    let all = soon("the replies", client.read_to_close()).await;
+    assert!(!all.contains("poison") && !all.contains("content-length: 6\r\n"), "{all}");
+    assert_eq!(all.matches("HTTP/1.1 ").count(), 4, "{all:?}");
+}
+
+#[tokio::test]
+async fn an_error_to_a_head_request_has_no_body_and_the_connection_serves_on() {
+    let (_upstream, _gateway, mut client) = answering(OK).await;
+    client.write("HEAD / HTTP/1.1\r\nhost: a\r\nx-api-key: sk-nobody-0123\r\n\r\n").await;
+    assert_eq!(client.bare_reply().await.status(), 403);
+    assert_eq!(client.ask("GET /", &[]).await.body(), "ok");
+}
+
+#[tokio::test]
+async fn a_malformed_head_behind_a_good_request_is_refused_after_that_one_s_reply() {
+    let (upstream, _gateway, mut client) = answering(OK).await;
+    client.write(request("GET /1", &[]) + "GET /2 HTTP/1.1\r\nhost : a\r\n\r\n" + &request("GET /3", &[])).await;
+    assert_eq!(client.reply().await.body(), "ok");
+    let refused = client.reply().await;
+    assert_eq!(refused.status(), 400);
+    assert!(refused.body().contains("\"malformed_request\""), "{}", refused.body());
+    client.closed().await;
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn trailers_pass_up_also_where_a_plugin_has_the_body_read() {
+    let upstream = RawUpstream::answering(OK).await;
+    let conf = Conf::new(&upstream.url()).settings(json!({"profile": {"reads_model": true}}));
+    let gateway = Gateway::start(conf).await;
+    let mut client = Raw::connect(gateway.address).await;
+    let head = request("POST /", &["trailer: x-check", "transfer-encoding: chunked"]);
+    client.write(head + "e\r\n{\"model\": \"m\"}\r\n0\r\nx-check: 7\r\nx-api-key: k\r\n\r\n").await;
+    assert_eq!(client.reply().await.body(), "ok");
+    assert_eq!(upstream.last().values("x-puppet-saw-model"), ["m"]);
+    assert_eq!(upstream.last().body(), "E\r\n{\"model\": \"m\"}\r\n0\r\nx-check: 7\r\n\r\n");
+    assert!(!upstream.last().has("content-length"));
+}
+
+#[tokio::test]
+async fn an_http_2_body_shorter_or_longer_than_its_length_is_no_whole_request_upstream() {
+    for length in ["10", "2"] {
+        let upstream = RawUpstream::start_recording(|mut raw, _, recorder| async move {
+            if let Some(message) = raw.next().await {
+                recorder.note(message);
+                raw.write(OK).await;
+            }
+        })
+        .await;
+        let gateway = gateway(&upstream.url()).await;
+        let client = Http2::connect(gateway.address).await;
+        let (sender, body) = stream();
+        let request = Request::post("http://gateway.test/x").header("x-api-key", KEY).header("content-length", length);
+        sender.send(Ok(Frame::data(Bytes::from("abc")))).expect("the body is wanted");
+        drop(sender);
+        let reply = soon("an end", client.open(request.body(body).expect("a request"))).await;
+        assert!(reply.map_or(true, |reply| reply.status() == 400), "length {length}");
+        assert!(upstream.requests().is_empty(), "length {length}: {:?}", upstream.requests());
+    }
+}
+
+#[tokio::test]
+async fn an_endless_reply_head_is_broken() {
+    let upstream = RawUpstream::start(|mut raw, _| async move {
+        raw.next().await;
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.0, b"HTTP/1.1 200 OK\r\n").await;
+        while tokio::io::AsyncWriteExt::write_all(&mut raw.0, b"x-more: and more\r\n").await.is_ok() {}
+    })
+    .await;
+    let gateway = gateway(&upstream.url()).await;
+    let reply = Raw::connect(gateway.address).await.ask("GET /", &[]).await;
+    assert_eq!(reply.status(), 502);
+    assert!(reply.body().contains("\"upstream_broken\""), "{}", reply.body());
+}

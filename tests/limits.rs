@@ -135,6 +135,9 @@ async fn an_idle_connection_is_closed_after_the_keep_alive_time_and_a_busy_one_i
     let mut idle = Raw::connect(gateway.address).await;
     assert_eq!(idle.ask("GET /", &[]).await.status(), 200);
     idle.closed().await;
+    let idle = Http2::connect(gateway.address).await;
+    assert_eq!(idle.send(http2::request("GET", "/", "")).await.status, 200);
+    idle.closed().await;
     feed.send(Ok(Frame::data("second".into()))).expect("the reply is wanted");
     drop(feed);
     let rest = busy.read_until("0\r\n\r\n").await;

@@ -11,8 +11,9 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::support::client::whole;
 use crate::support::process::command;
-use crate::support::{Conf, KEY, Process, Raw, Upstream, get, reply, request, send, soon, stream};
+use crate::support::{Conf, Http2, KEY, Process, Raw, Upstream, get, http2, reply, request, send, soon, stream};
 
 type Feed = UnboundedSender<Result<Frame<Bytes>, std::io::Error>>;
 
@@ -98,6 +99,30 @@ async fn after_the_drain_time_connections_are_cut_and_the_end_is_still_0() {
     assert_eq!(process.ended().await.code(), Some(0));
     assert!(process.log().contains("drain time"), "{}", process.log());
     drop(feed);
+}
+
+#[tokio::test]
+async fn a_stop_lets_an_http_2_stream_finish_and_takes_no_further_one() {
+    let (feed, body) = stream();
+    let body = Arc::new(Mutex::new(Some(body)));
+    let upstream = Upstream::start(move |_| {
+        let body = body.lock().expect("no panic").take().expect("one request");
+        async move { Response::new(body) }
+    })
+    .await;
+    let mut process = Process::start(Conf::new(&upstream.url())).await;
+    let client = Http2::connect(process.address).await;
+    let idle = Http2::connect(process.address).await;
+    assert_eq!(idle.send(http2::request("GET", "/healthz", "")).await.status, 200);
+    let reply = client.open(http2::request("GET", "/", "")).await.expect("a head");
+    process.signal(Signal::TERM);
+    idle.closed().await;
+    refuses_connections(&process).await;
+    feed.send(Ok(Frame::data("last".into()))).expect("the reply is wanted");
+    drop(feed);
+    assert_eq!(soon("the reply", whole(reply)).await.text(), "last");
+    client.closed().await;
+    assert_eq!(process.ended().await.code(), Some(0));
 }
 
 #[tokio::test]

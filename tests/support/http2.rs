@@ -31,6 +31,16 @@ impl Http2 {
         self.0.clone().send_request(request).await
     }
 
+    /// Waits until the gateway has ended the connection.
+    pub async fn closed(&self) {
+        let ended = async {
+            while !self.0.is_closed() {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        super::soon("the connection's end", ended).await;
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Answer {
         whole(self.open(request).await.expect("the gateway answers")).await
     }
