@@ -152,11 +152,11 @@ impl Loader {
         let mut channels = Channels::new();
         // Plugins are looked at even beside a broken file, as long as it is known which ones there should be.
         if let Some(wanted) = self.conf.parsed_channels() {
-            let failures = self.plugins.scan(&self.engine, &needed(&wanted), Depth::All);
+            let failures = self.plugins.scan(&self.engine, &needed(&wanted), Depth::All).failures;
             broken.extend(failures.into_iter().map(|(name, reason)| (self.plugins.label(&name), reason)));
             let versions = self.plugins.candidates();
             let askable = wanted.values().filter(|channel| !channel.active || versions.contains_key(&channel.plugin));
-            let (states, misfits) = self.assemble(askable, &versions, &self.conf.gateway());
+            let (states, misfits) = self.assemble(askable, &versions, &self.conf.newest_gateway());
             broken.extend(misfits.into_iter().map(|misfit| {
                 let reason = format!("does not work for channel {}: {}", misfit.channel, misfit.reason);
                 (self.plugins.label(&misfit.plugin), reason)
@@ -165,7 +165,7 @@ impl Loader {
             self.plugins.accept_candidates();
         } else {
             // Which ones are meant cannot be told: those that are there shall at least load.
-            let failures = self.plugins.scan(&self.engine, &self.plugins.names_in_folder(), Depth::All);
+            let failures = self.plugins.scan(&self.engine, &self.plugins.names_in_folder(), Depth::All).failures;
             broken.extend(failures.into_iter().map(|(name, reason)| (self.plugins.label(&name), reason)));
         }
         match config {
@@ -182,17 +182,22 @@ impl Loader {
     /// Looks at the files again; `None` when nothing that serves changed.
     pub fn rescan(&mut self, depth: Depth) -> Option<Arc<Generation>> {
         let current = self.current.clone()?;
-        self.conf.scan(depth);
-        let channels = self.conf.candidate_channels();
-        if self.conf.has_new_channels() {
+        let has_new_conf = self.conf.scan(depth);
+        let wanted = self.conf.newest_channels();
+        // The plugins of a refused channels file are looked for too: it may have been refused for lack of one.
+        let named: HashSet<_> = needed(&wanted).union(&needed(&self.conf.refused_channels())).cloned().collect();
+        let has_new_plugins = self.plugins.scan(&self.engine, &named, depth).has_news;
+        if has_new_conf || has_new_plugins || depth == Depth::All {
+            // What did not fit the old may fit the new.
+            self.conf.reconsider();
             self.plugins.reconsider();
         }
-        self.plugins.scan(&self.engine, &needed(&channels), depth);
-        let states = self.fitting(channels, &self.conf.gateway());
-        self.plugins.retain(|name| states.values().any(|state| state.channel.plugin == name));
+        let states = self.fitting();
         let config = self.conf.combined()?;
-        let is_same = config == current.config && same_states(&states, &current.channels);
-        if is_same {
+        let refused = needed(&self.conf.refused_channels());
+        let is_used = |name: &str| states.values().any(|state| state.channel.plugin == name) || refused.contains(name);
+        self.plugins.retain(is_used);
+        if config == current.config && same_states(&states, &current.channels) {
             return None;
         }
         let generation = Arc::new(Generation { number: current.number + 1, config, channels: states });
@@ -201,33 +206,33 @@ impl Loader {
         Some(generation)
     }
 
-    /// The newest channels and plugin versions that fit together. What does not fit is refused: first a new plugin
-    /// version, then the new channels file; what served before serves on, so that this always ends with a fit.
-    fn fitting(&mut self, channels: IndexMap<String, Arc<Channel>>, gateway: &Gateway) -> Channels {
-        let mut channels = channels;
+    /// The newest channels, settings and plugin versions that fit together. What does not fit is refused: first a new
+    /// plugin version, then a new channels file, then a new gateway.json; what served before serves on. Each refusal
+    /// takes a candidate away, so this ends, at the latest with what serves now.
+    fn fitting(&mut self) -> Channels {
         loop {
             let versions = self.plugins.candidates();
-            let (states, misfits) = self.assemble(channels.values(), &versions, gateway);
-            let Some(misfit) = misfits.first() else {
+            let channels = self.conf.newest_channels();
+            let (states, misfits) = self.assemble(channels.values(), &versions, &self.conf.newest_gateway());
+            let Some(Misfit { plugin, channel, reason }) = misfits.into_iter().next() else {
                 self.plugins.accept_candidates();
-                self.conf.accept_channels();
+                self.conf.accept();
                 return states;
             };
-            let reason = format!("does not work for channel {}: {}", misfit.channel, misfit.reason);
-            if self.plugins.refuse_candidate(&misfit.plugin, &reason) {
+            if self.plugins.refuse_candidate(&plugin, &format!("does not work for channel {channel}: {reason}")) {
                 continue;
             }
-            match self
-                .conf
-                .refuse_channels(&format!("channel {}: plugin {}: {}", misfit.channel, misfit.plugin, misfit.reason))
-            {
-                Some(last_good) => {
-                    channels = last_good;
-                    // What did not work for the refused channels may work for these.
-                    self.plugins.reconsider();
-                }
-                // The sandbox settings changed under a plugin that no longer fits them: it serves on as it was.
-                None => return self.current.as_ref().map(|current| current.channels.clone()).unwrap_or_default(),
+            let reason = format!("channel {channel}: plugin {plugin}: {reason}");
+            if self.conf.refuse_channels(&reason) {
+                // What did not work for the refused channels may work for these.
+                self.plugins.reconsider();
+            } else if self.conf.refuse_gateway(&reason) {
+                self.plugins.reconsider();
+                self.conf.reconsider_channels();
+            } else {
+                // Nothing new is left that could be at fault: what served until now cannot be built again.
+                tracing::error!("{reason}; what served before serves on");
+                return self.current.as_ref().map(|current| current.channels.clone()).unwrap_or_default();
             }
         }
     }

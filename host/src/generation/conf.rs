@@ -13,11 +13,12 @@ use crate::config::{Channel, Config, Gateway};
 use crate::digest::{hex, sha256};
 use crate::generation::{Depth, FileStatus, State};
 
-/// Size, time and identity: what changes when a file is written or replaced, on a clock that ticks fast enough.
+/// Size, times and identity: what changes when a file is written or replaced, on a clock that ticks fast enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     bytes: u64,
     modified_ns: (i64, i64),
+    changed_ns: (i64, i64),
     inode: (u64, u64),
 }
 
@@ -26,6 +27,7 @@ impl Fingerprint {
         std::fs::metadata(path).ok().map(|metadata: Metadata| Self {
             bytes: metadata.len(),
             modified_ns: (metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: (metadata.ctime(), metadata.ctime_nsec()),
             inode: (metadata.dev(), metadata.ino()),
         })
     }
@@ -48,6 +50,8 @@ struct Watched<T> {
     good: Option<Good<T>>,
     /// Read well, but not yet known to fit the rest.
     candidate: Option<Good<T>>,
+    /// Read well, but did not fit the rest; it is tried again when the rest changes.
+    refused: Option<Good<T>>,
     error: Option<String>,
 }
 
@@ -77,16 +81,16 @@ impl Conf {
                 problems.push(load::missing(file));
             }
         }
-        self.channels.accept();
+        self.accept();
         let (Some(channels), Some(keys)) = (&self.channels.good, &self.keys.good) else { return (None, problems) };
-        let (config, discord) = load::combine(&channels.value, &keys.value, &self.gateway());
+        let (config, discord) = load::combine(&channels.value, &keys.value, &self.newest_gateway());
         problems.extend(discord);
         let is_sound = problems.iter().all(|problem| problem.severity == Severity::Warning);
         (is_sound.then_some(config), problems)
     }
 
-    /// Looks for changes; what is broken is noted and left out.
-    pub fn scan(&mut self, depth: Depth) {
+    /// Looks for changes; what is broken is noted and left out. True when something new may come to serve.
+    pub fn scan(&mut self, depth: Depth) -> bool {
         for problem in self.read(depth) {
             if problem.severity == Severity::Error {
                 tracing::error!("{problem}; the last good version of this file serves on");
@@ -94,6 +98,7 @@ impl Conf {
                 tracing::warn!("{problem}");
             }
         }
+        self.channels.candidate.is_some() || self.gateway.candidate.is_some()
     }
 
     fn read(&mut self, depth: Depth) -> Vec<Problem> {
@@ -101,44 +106,60 @@ impl Conf {
         let mut problems = self.channels.scan(depth, |bytes, path| load::channels(bytes, path, &env));
         problems.extend(self.keys.scan(depth, load::keys));
         problems.extend(self.gateway.scan(depth, load::gateway));
+        // Keys fit whatever the others say: a revoked one waits for nothing.
         self.keys.accept();
-        self.gateway.accept();
         problems
     }
 
+    /// Absent: the file was never good.
     pub fn parsed_channels(&self) -> Option<IndexMap<String, Arc<Channel>>> {
         self.channels.newest().map(|channels| channels.value.by_id.clone())
     }
 
-    pub fn candidate_channels(&self) -> IndexMap<String, Arc<Channel>> {
+    pub fn newest_channels(&self) -> IndexMap<String, Arc<Channel>> {
         self.parsed_channels().unwrap_or_default()
     }
 
-    pub fn has_new_channels(&self) -> bool {
-        self.channels.candidate.is_some()
-    }
-
-    pub fn accept_channels(&mut self) {
-        self.channels.accept();
-    }
-
-    /// The new channels file does not work; gives the last good one, or `None` when there is no new one.
-    pub fn refuse_channels(&mut self, reason: &str) -> Option<IndexMap<String, Arc<Channel>>> {
-        self.channels.candidate.take()?;
-        tracing::error!("{}: {reason}; the last good version of this file serves on", self.channels.path.display());
-        self.channels.error = Some(reason.to_owned());
-        self.parsed_channels()
+    pub fn refused_channels(&self) -> IndexMap<String, Arc<Channel>> {
+        self.channels.refused.as_ref().map(|refused| refused.value.by_id.clone()).unwrap_or_default()
     }
 
     /// A gateway.json that does not exist means its defaults.
-    pub fn gateway(&self) -> Gateway {
-        self.gateway.good.as_ref().map(|good| good.value.clone()).unwrap_or_default()
+    pub fn newest_gateway(&self) -> Gateway {
+        self.gateway.newest().map(|gateway| gateway.value.clone()).unwrap_or_default()
+    }
+
+    /// The newest versions fit together.
+    pub fn accept(&mut self) {
+        self.channels.accept();
+        self.gateway.accept();
+    }
+
+    /// The new channels file does not work; false when there is no new one.
+    pub fn refuse_channels(&mut self, reason: &str) -> bool {
+        self.channels.refuse_candidate(reason)
+    }
+
+    /// The new gateway.json does not work; false when there is no new one.
+    pub fn refuse_gateway(&mut self, reason: &str) -> bool {
+        self.gateway.refuse_candidate(reason)
+    }
+
+    /// Something changed: what did not fit before may fit now.
+    pub fn reconsider(&mut self) {
+        self.channels.reconsider();
+        self.gateway.reconsider();
+    }
+
+    pub fn reconsider_channels(&mut self) {
+        self.channels.reconsider();
     }
 
     /// The good versions together.
     pub fn combined(&mut self) -> Option<Config> {
         let (channels, keys) = (self.channels.good.as_ref()?, self.keys.good.as_ref()?);
-        let (config, discord) = load::combine(&channels.value, &keys.value, &self.gateway());
+        let gateway = self.gateway.good.as_ref().map(|good| good.value.clone()).unwrap_or_default();
+        let (config, discord) = load::combine(&channels.value, &keys.value, &gateway);
         if discord != self.discord {
             for problem in &discord {
                 tracing::warn!("{problem}");
@@ -157,7 +178,7 @@ impl Conf {
 
 impl<T> Watched<T> {
     fn new(path: PathBuf) -> Self {
-        Self { path, fingerprint: None, seen: None, good: None, candidate: None, error: None }
+        Self { path, fingerprint: None, seen: None, good: None, candidate: None, refused: None, error: None }
     }
 
     fn newest(&self) -> Option<&Good<T>> {
@@ -171,10 +192,26 @@ impl<T> Watched<T> {
         }
     }
 
+    fn refuse_candidate(&mut self, reason: &str) -> bool {
+        let Some(candidate) = self.candidate.take() else { return false };
+        self.refused = Some(candidate);
+        if self.error.as_deref() != Some(reason) {
+            tracing::error!("{}: {reason}; the last good version of this file serves on", self.path.display());
+        }
+        self.error = Some(reason.to_owned());
+        true
+    }
+
+    fn reconsider(&mut self) {
+        if self.candidate.is_none() {
+            self.candidate = self.refused.take();
+        }
+    }
+
     /// Reads the file where it changed, and gives what is wrong with it.
     fn scan(&mut self, depth: Depth, parse: impl FnOnce(&[u8], &Path) -> Part<T>) -> Vec<Problem> {
         let fingerprint = Fingerprint::of(&self.path);
-        if depth == Depth::Changed && fingerprint == self.fingerprint {
+        if depth == Depth::Changed && self.seen.is_some() && fingerprint == self.fingerprint {
             return Vec::new();
         }
         self.fingerprint = fingerprint;
@@ -191,6 +228,7 @@ impl<T> Watched<T> {
         if self.seen.replace(digest) == Some(digest) {
             return Vec::new();
         }
+        (self.candidate, self.refused) = (None, None);
         let part = parse(&bytes, &self.path);
         match part.value {
             Some(value) => {
@@ -203,7 +241,7 @@ impl<T> Watched<T> {
     }
 
     fn gone(&mut self) -> Vec<Problem> {
-        self.seen = None;
+        (self.seen, self.candidate, self.refused) = (None, None, None);
         if self.good.is_some() && self.error.is_none() {
             tracing::error!("{} is gone; its last good version serves on", self.path.display());
             self.error = Some("the file is gone; its last good version serves".to_owned());
@@ -211,11 +249,12 @@ impl<T> Watched<T> {
         Vec::new()
     }
 
+    /// Notes what is wrong, and gives it where that is news.
     fn refuse(&mut self, problems: Vec<Problem>) -> Vec<Problem> {
-        self.candidate = None;
+        (self.candidate, self.refused) = (None, None);
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
-        self.error = Some(errors.map(ToString::to_string).collect::<Vec<_>>().join("\n"));
-        problems
+        let error = errors.map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        if self.error.replace(error.clone()) == Some(error) { Vec::new() } else { problems }
     }
 
     fn status(&self, without_file: State) -> FileStatus {

@@ -36,6 +36,15 @@ struct Entry {
     error: Option<String>,
 }
 
+/// What a scan found.
+#[derive(Default)]
+pub struct Scan {
+    /// What could not be loaded, by plugin.
+    pub failures: Vec<(String, String)>,
+    /// Some plugin's bytes are others than before.
+    pub has_news: bool,
+}
+
 #[derive(Clone)]
 struct Loaded {
     version: Arc<Version>,
@@ -69,22 +78,24 @@ impl Plugins {
         files.filter_map(|file| file.file_name().to_str()?.strip_suffix(".wasm").map(str::to_owned)).collect()
     }
 
-    /// Looks for changes; gives what could not be loaded, by plugin.
-    pub fn scan(&mut self, engine: &Arc<Engine>, needed: &HashSet<String>, depth: Depth) -> Vec<(String, String)> {
-        let mut failures = Vec::new();
+    /// Looks for changes.
+    pub fn scan(&mut self, engine: &Arc<Engine>, needed: &HashSet<String>, depth: Depth) -> Scan {
+        let mut scan = Scan::default();
         for name in needed {
             let path = self.path(name);
             let entry = self.entries.entry(name.clone()).or_default();
+            let seen = entry.seen;
             if let Err(reason) = entry.scan(engine, name, &path, depth) {
                 if entry.error.as_ref() != Some(&reason) {
                     let serving = if entry.accepted.is_some() { "; the last good version serves on" } else { "" };
                     tracing::error!(plugin = name, "{}: {reason}{serving}", path.display());
                 }
                 entry.error = Some(reason.clone());
-                failures.push((name.clone(), reason));
+                scan.failures.push((name.clone(), reason));
             }
+            scan.has_news |= entry.seen != seen;
         }
-        failures
+        scan
     }
 
     /// The newest version of each plugin that loads.
@@ -111,14 +122,16 @@ impl Plugins {
             return false;
         }
         let Some(candidate) = entry.candidate.take() else { return false };
-        let version = candidate.version.short_hash();
-        tracing::error!(plugin = name, version, "{reason}; the last good version serves on");
+        if entry.error.as_deref() != Some(reason) {
+            let version = candidate.version.short_hash();
+            tracing::error!(plugin = name, version, "{reason}; the last good version serves on");
+        }
         entry.misfit = Some(candidate);
         entry.error = Some(reason.to_owned());
         true
     }
 
-    /// The channels changed: versions that did not work for the old ones may work now.
+    /// Something changed: versions that did not work before may work now.
     pub fn reconsider(&mut self) {
         for entry in self.entries.values_mut() {
             if let Some(misfit) = entry.misfit.take() {
@@ -182,7 +195,7 @@ impl Entry {
             Err(reason) => Err(reason),
         };
         // The same bytes, once they can be read again, are news.
-        let (bytes, source) = found.inspect_err(|_| self.seen = None)?;
+        let (bytes, source) = found.inspect_err(|_| (self.seen, self.candidate, self.misfit) = (None, None, None))?;
         let seen = (sha256(&bytes), source);
         if self.seen == Some(seen) {
             // Looked at before: it serves, or its refusal stands.
