@@ -21,4 +21,4 @@ pub use http2::Http2;
 pub use process::Process;
 pub use tls::{TestCa, TlsUpstream};
 pub use upstream::{Body, Upstream, empty, reply, stream, whole};
-pub use wire::{Message, RawUpstream, Recorder, request, soon};
+pub use wire::{Message, RawUpstream, request, soon};
