@@ -1,5 +1,6 @@
 //! A request finds its channel, and arrives there as the plugin planned it.
 
+use http_body_util::Full;
 use serde_json::json;
 
 use crate::support::{Conf, Gateway, UPSTREAM_KEY, Upstream, post};
@@ -29,6 +30,6 @@ async fn the_next_channel_is_asked_when_one_declines_and_404_says_that_all_did()
     let reply = post(gateway.address, "/x", "{}").await;
     assert_eq!(reply.echoed("authorization"), ["Bearer the-other-key-0123"]);
     let request = ::http::Request::get("/x").header("x-api-key", "sk-only-declining-1");
-    let reply = crate::support::send(gateway.address, request.body(Default::default()).unwrap()).await;
+    let reply = crate::support::send(gateway.address, request.body(Full::default()).unwrap()).await;
     assert_eq!((reply.status.as_u16(), reply.code().as_str()), (404, "no_channel_for_request"));
 }

@@ -223,7 +223,9 @@ mod tests {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         drop(writer);
         assert_eq!(std::fs::read_to_string(path).unwrap(), "{}\n".repeat(2_000));
     }

@@ -20,5 +20,5 @@ pub use gateway::Gateway;
 pub use http2::Http2;
 pub use process::Process;
 pub use tls::{TestCa, TlsUpstream};
-pub use upstream::{Body, Upstream, empty, reply, stream, whole};
+pub use upstream::{Body, Upstream, reply, stream, whole};
 pub use wire::{Message, RawUpstream, request, soon};

@@ -1,6 +1,7 @@
 //! Upstreams written as closures: what a test's provider answers stands in the test.
 
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -61,10 +62,11 @@ impl Upstream {
             let (parts, body) = request.into_parts();
             let mut text = format!("{} {}\n", parts.method, parts.uri);
             for (name, value) in &parts.headers {
-                text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+                writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes()))
+                    .expect("a String takes everything");
             }
             text.push('\n');
-            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
             let mut bytes = text.into_bytes();
             bytes.extend_from_slice(&body);
             reply(200, bytes)
@@ -90,10 +92,6 @@ impl Drop for Upstream {
 
 pub fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed()
-}
-
-pub fn empty() -> Body {
-    Empty::new().map_err(|never: Infallible| match never {}).boxed()
 }
 
 pub fn reply(status: u16, body: impl Into<Bytes>) -> Response<Body> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, UPGRADE};
+use http::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -74,7 +74,7 @@ pub fn transport(headers: &HeaderMap) -> Transport {
 /// Whether this body could tell what a profile asks for.
 pub fn is_readable(headers: &HeaderMap, body: &Incoming, bytes_max: usize) -> bool {
     let encoded = names::has(headers, &CONTENT_ENCODING)
-        && headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
+        && headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
     !body.is_end_stream() && !encoded && kind(headers) != Content::Other && body.size_hint().lower() <= bytes_max as u64
 }
 
@@ -135,7 +135,13 @@ pub async fn facts(headers: &HeaderMap, held: Option<&Held>, profile: &Profile, 
 }
 
 pub fn accepts_events(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|types| types.contains("text/event-stream"))
+    let names_events = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|types| {
+            let mut essences = types.split(',').map(|item| item.split(';').next().unwrap_or_default().trim());
+            essences.any(|essence| essence.eq_ignore_ascii_case("text/event-stream"))
+        })
+    };
+    names::has(headers, &ACCEPT) && headers.get_all(ACCEPT).iter().any(names_events)
 }
 
 /// The places in a JSON body that a profile asks for, ready to be looked for.
