@@ -59,13 +59,14 @@ impl Watcher {
                     tracing::error!("a reload ended by a panic; what served before serves on");
                     continue;
                 };
-                shared.status.store(Arc::new(loader.status()));
                 if let Some(generation) = generation {
                     let number = generation.number;
                     apply(&shared.current.load().config.gateway, &generation.config.gateway);
                     shared.current.store(generation);
                     swapped.send_replace(number);
                 }
+                // After the swap: what is shown as active serves.
+                shared.status.store(Arc::new(loader.status()));
             }
         })?;
         Ok(Self { hints, thread: Some(thread) })
