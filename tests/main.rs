@@ -15,6 +15,7 @@ mod limits;
 mod pages;
 mod plugins;
 mod profile;
+mod reload;
 mod routing;
 mod secrets;
 mod shutdown;

@@ -75,6 +75,12 @@ impl Conf {
         self.write_file("gateway.json", &self.gateway.to_string());
     }
 
+    /// Changes the channels, and replaces their file.
+    pub fn write_channels(&mut self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.channels);
+        self.write_file("channels_config.json", &json!({"channels": self.channels}).to_string());
+    }
+
     /// Replaces one file of the configuration.
     pub fn write_file(&self, name: &str, text: &str) {
         replace(&self.conf().join(name), text.as_bytes());

@@ -71,9 +71,9 @@ impl Gateway {
         serde_json::from_slice(&reply.body).expect("statistics are JSON")
     }
 
-    /// Waits until `/stats` shows what is waited for; fails after ten seconds with what it shows instead.
+    /// Waits until `/stats` shows what is waited for; fails after half a minute with what it shows instead.
     pub async fn until(&self, what: &str, shows: impl Fn(&Value) -> bool) -> Value {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
             let stats = self.stats().await;
             if shows(&stats) {

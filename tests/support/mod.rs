@@ -8,6 +8,7 @@ pub mod conf;
 pub mod gateway;
 pub mod guests;
 pub mod http2;
+pub mod loaded;
 pub mod process;
 pub mod tls;
 pub mod upstream;

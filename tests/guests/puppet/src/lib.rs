@@ -4,7 +4,7 @@
 //! what it does in `configure` comes from `settings.configure`, its profile from `settings.profile`. Otherwise it passes
 //! a request through with the channel's key as a bearer, changed as `settings.plan` says, and tells in `x-puppet-saw-…`
 //! headers what it was shown (not with `settings.quiet`). Every plan carries [`MARK`], so that a test makes another
-//! version of the component by replacing those bytes in the file.
+//! version of the component by replacing those bytes in the file. The version marked `NEEDSSETTING` wants `settings.needed`.
 
 pub mod bindings;
 mod misbehave;
@@ -34,6 +34,9 @@ pub struct Puppet;
 impl Guest for Puppet {
     fn configure(channel: ChannelConfig) -> Result<Profile, String> {
         let settings: Value = serde_json::from_str(&channel.settings).map_err(|e| format!("settings: {e}"))?;
+        if *std::hint::black_box(&MARK) == *b"MARK-NEEDSSETTING" && settings["needed"].is_null() {
+            return Err("this version wants the setting `needed`".into());
+        }
         let mut profile = settings::profile(&settings["profile"]);
         match settings["configure"].as_str() {
             Some("fail") => return Err("the strings are tangled".into()),
