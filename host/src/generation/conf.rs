@@ -33,6 +33,8 @@ impl Fingerprint {
     }
 }
 
+const GONE: &str = "the file is gone; its last good version serves";
+
 pub struct Conf {
     channels: Watched<Channels>,
     keys: Watched<KeyList>,
@@ -242,9 +244,14 @@ impl<T> Watched<T> {
 
     fn gone(&mut self) -> Vec<Problem> {
         (self.seen, self.candidate, self.refused) = (None, None, None);
-        if self.good.is_some() && self.error.is_none() {
-            tracing::error!("{} is gone; its last good version serves on", self.path.display());
-            self.error = Some("the file is gone; its last good version serves".to_owned());
+        if self.good.is_some() {
+            if self.error.as_deref() != Some(GONE) {
+                tracing::error!("{} is gone; its last good version serves on", self.path.display());
+            }
+            self.error = Some(GONE.to_owned());
+        } else {
+            // It may be missing, and what was wrong with it went with it.
+            self.error = None;
         }
         Vec::new()
     }
