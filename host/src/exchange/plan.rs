@@ -3,17 +3,18 @@
 //! Not a stage: the value that `decide` gives and `forward` takes. It holds the upstream key in ready-made header
 //! values, marked sensitive, and therefore has no `Debug`.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::config::{Channel, Endpoint, Secret};
 use crate::error::{Failure, Kind};
 use crate::json::{Pointer, edit};
-use crate::plugin::{BodyEdit, Decision, HeaderEdit, Placement, Plan};
+use crate::plugin::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan};
 
 /// What became of asking a plugin, in a form that can be kept.
 pub enum Answer {
@@ -47,11 +48,12 @@ impl Answer {
 fn prepare(plan: Plan, channel: &Channel) -> Result<Answer, Failure> {
     let endpoint = plan.endpoint.as_ref().unwrap_or(&channel.http).clone();
     let mut target = format!("{}{}", endpoint.base_path, plan.path);
-    let mut separator = '?';
+    let mut separator = "?";
     if let Some(query) = &plan.query {
+        let query = without_credentials(query, &plan.credentials);
         target.push('?');
-        target.push_str(query);
-        separator = '&';
+        target.push_str(&query);
+        separator = if query.is_empty() { "" } else { "&" };
     }
     let mut credentials = Vec::with_capacity(plan.credentials.len());
     for credential in &plan.credentials {
@@ -70,8 +72,8 @@ fn prepare(plan: Plan, channel: &Channel) -> Result<Answer, Failure> {
             }
             Placement::Header(name) => credentials.push((name.clone(), sensitive(secret.reveal(), channel)?)),
             Placement::Query(name) => {
-                target.push(separator);
-                separator = '&';
+                target.push_str(separator);
+                separator = "&";
                 target.push_str(name);
                 target.push('=');
                 target.extend(encoded(secret));
@@ -82,6 +84,24 @@ fn prepare(plan: Plan, channel: &Channel) -> Result<Answer, Failure> {
         .map_err(|_| Failure::new(Kind::PluginAnswer, "the plugin's plan has a path or query that no URI can have"))?;
     let body_edits = plan.body.iter().map(body_edit).collect();
     Ok(Answer::Send(Rc::new(Prepared { plan, endpoint, target, body_edits, credentials })))
+}
+
+/// The query without the parameters that credentials take the place of, however they are spelt; all else as it was.
+fn without_credentials<'a>(query: &'a str, credentials: &[Credential]) -> Cow<'a, str> {
+    let placed = || {
+        credentials.iter().filter_map(|credential| match &credential.place {
+            Placement::Query(name) => Some(name),
+            Placement::Authorization(_) | Placement::Header(_) => None,
+        })
+    };
+    let is_replaced = |pair: &&str| {
+        let name = percent_decode_str(pair.split('=').next().unwrap_or_default());
+        placed().any(|placed| name.clone().eq(placed.bytes()))
+    };
+    if placed().next().is_none() || !query.split('&').any(|pair| is_replaced(&pair)) {
+        return query.into();
+    }
+    query.split('&').filter(|pair| !is_replaced(pair)).collect::<Vec<_>>().join("&").into()
 }
 
 fn body_edit(edit: &BodyEdit) -> edit::BodyEdit {
