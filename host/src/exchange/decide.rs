@@ -1,8 +1,8 @@
 //! Which channel serves this request, and how: asks the plugins of the key's channels, in order, until one sends.
 //!
 //! Order: higher `priority` first; within a priority, channels with a `weight` in weighted random order, then those
-//! without one as the key lists them. A channel that cannot serve now (disabled, no plugin, no upstream key) is passed
-//! over while another may; its reason is what the client is told when none does.
+//! without one as the key lists them. A channel that cannot serve now (disabled, no plugin or one that backs off, no
+//! upstream key) is passed over while another may; its reason is what the client is told when none does.
 
 use std::rc::Rc;
 
@@ -69,6 +69,11 @@ pub fn usable(candidate: &WorkerChannel) -> Result<&Rc<WorkerPlugin>, Failure> {
     candidate.plugin.as_ref().map_err(|reason| {
         Failure::new(Kind::ChannelUnavailable, "this channel has no working plugin at the moment").because(reason)
     })
+}
+
+/// Whether the plugin never saw the request, so that it is nobody's answer and the next candidate may be asked.
+pub fn was_not_asked(failure: &Failure) -> bool {
+    matches!(failure.kind, Kind::PluginBackOff | Kind::PluginBusy)
 }
 
 /// Asks one candidate's plugin, or takes the answer it gave to an equal request.

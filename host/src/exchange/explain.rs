@@ -65,6 +65,7 @@ async fn ask(
     model.clone_from(&record.model);
     let answer = match decide::ask(candidate, plugin, record, &identified.key, "explain").await {
         Ok(answer) => answer,
+        Err(failure) if decide::was_not_asked(&failure) => return (Verdict::Unusable(failure), None),
         Err(failure) => return (Verdict::Fails(failure), None),
     };
     let mut refusals = Refusals::default();
