@@ -169,7 +169,14 @@ async fn decided(
         };
         let record = record(parts, source, identified, plugin).await;
         let model = record.model.clone();
-        let answer = decide::ask(&candidate, plugin, record, &identified.key, &settle.request_id).await?;
+        let answer = match decide::ask(&candidate, plugin, record, &identified.key, &settle.request_id).await {
+            Ok(answer) => answer,
+            Err(failure) if decide::was_not_asked(&failure) => {
+                refusals.add(failure);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         if let Some(decided) = decide::judge(&candidate, &answer, &mut refusals)? {
             settle.model(decided.prepared.plan.model.clone().or(model));
             return Ok(decided);

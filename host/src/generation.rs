@@ -145,9 +145,11 @@ impl Loader {
         [self.folders.conf.clone(), self.folders.plugins.clone()]
     }
 
-    /// The first generation: everything must be right. The problems beside it are warnings.
-    pub fn first(&mut self) -> Result<(Arc<Generation>, Vec<Problem>), Refused> {
+    /// The first generation: everything must be right. The problems beside it are warnings. `configured` is called
+    /// before any plugin is looked at, so that what they say is logged as gateway.json wants it.
+    pub fn first(&mut self, configured: impl FnOnce(&Gateway)) -> Result<(Arc<Generation>, Vec<Problem>), Refused> {
         let (config, mut problems) = self.conf.first();
+        configured(&self.conf.gateway());
         let mut broken: Vec<(String, String)> = Vec::new();
         let mut channels = Channels::new();
         // Plugins are looked at even beside a broken file, as long as it is known which ones there should be.

@@ -15,7 +15,7 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
     let engine = Engine::new(EngineOptions::default())?;
     let folders = Folders { conf: options.sources.conf.clone(), plugins: options.sources.plugins.clone() };
     let mut loader = Loader::new(engine, folders);
-    match loader.first() {
+    match loader.first(|_| {}) {
         Ok((generation, warnings)) => {
             print(&warnings);
             for (id, state) in &generation.channels {

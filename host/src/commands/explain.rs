@@ -37,7 +37,7 @@ pub fn run(options: &Explain) -> anyhow::Result<()> {
     let engine = Engine::new(EngineOptions::default())?;
     let folders = Folders { conf: options.sources.conf.clone(), plugins: options.sources.plugins.clone() };
     let mut loader = Loader::new(engine, folders);
-    let generation = serve::load(&mut loader, &options.sources)?;
+    let generation = serve::load(&mut loader, &options.sources, |_| {})?;
     let key = key_by_id(&generation, &options.key)?;
     let status = loader.status();
     let shared = Arc::new(Shared::new(generation, status.clone(), 1)?);

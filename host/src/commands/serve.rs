@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tracing::Level;
 
 use crate::cli::{Serve, Sources};
+use crate::config;
 use crate::exchange::worker::Shared;
 use crate::generation::watch::Watcher;
 use crate::generation::{Folders, Generation, Loader, Refused};
@@ -60,14 +61,18 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// The first generation of what is in the folders; prints what is wrong with them to stderr.
-pub fn load(loader: &mut Loader, sources: &Sources) -> anyhow::Result<Arc<Generation>> {
+pub fn load(
+    loader: &mut Loader,
+    sources: &Sources,
+    configured: impl FnOnce(&config::Gateway),
+) -> anyhow::Result<Arc<Generation>> {
     if !sources.conf.join("channels_config.json").exists() && !sources.conf.join("api_keys.json").exists() {
         bail!(
             "there is no configuration in {}; `aiproxy-host init DIR` writes one to start from, `--conf` names another folder",
             sources.conf.display()
         );
     }
-    match loader.first() {
+    match loader.first(configured) {
         Ok((generation, warnings)) => {
             for problem in warnings {
                 tracing::warn!("{problem}");
@@ -94,9 +99,8 @@ impl Gateway {
             Engine::new(EngineOptions { cache: Some(state.compiled()), spares: workers, ..EngineOptions::default() })?;
         let folders = Folders { conf: sources.conf.clone(), plugins: sources.plugins.clone() };
         let mut loader = Loader::new(engine, folders);
-        let generation = load(&mut loader, sources)?;
+        let generation = load(&mut loader, sources, |settings| telemetry::apply(&settings.log))?;
         let settings = &generation.config.gateway;
-        telemetry::apply(&settings.log);
         let tls = Tls::new(settings.trusted_ca.as_deref())?;
         let access_log = AccessLogWriter::start(&settings.access_log)?;
         let shared = Arc::new(Shared::new(generation, loader.status(), workers)?);
