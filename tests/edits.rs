@@ -289,7 +289,7 @@ async fn a_credential_takes_the_place_of_what_client_and_plan_put_there() {
         ("/x?app_key=mine&a=1&app_key&&app_key=", "/x?a=1&&app_key=appsecret0123"),
         ("/x?app%5fkey=mine", "/x?app_key=appsecret0123"),
         ("/x?my_app_key=1", "/x?my_app_key=1&app_key=appsecret0123"),
-        ("/x?", "/x?&app_key=appsecret0123"),
+        ("/x?", "/x?app_key=appsecret0123"),
     ] {
         let reply = posted(&gateway, sent, &headers, "").await;
         assert_eq!(reply.echoed("x-app-secret"), ["appsecret0123"]);

@@ -265,7 +265,7 @@ async fn talking() -> (Process, Upstream) {
 async fn what_a_plugin_says_is_logged_with_plugin_version_and_request_id() {
     let (process, _upstream) = talking().await;
     let version = digest::sha256(guests::puppet());
-    let version: String = version.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let version = digest::hex(&version[..6]);
     for (behaviour, said) in [
         ("print-line", "a line on stdout"),
         ("print-line", "half a line on stderr"),
