@@ -18,6 +18,7 @@ use crate::commands::serve;
 use crate::config::{Endpoint, ProxyKey};
 use crate::exchange::explain::{Story, Verdict, explain};
 use crate::exchange::identify::{self, Form};
+use crate::exchange::plan::without_credentials;
 use crate::exchange::worker::{Shared, Worker};
 use crate::generation::{Folders, Generation, Loader, Status};
 use crate::plugin::{BodyEdit, Engine, EngineOptions, HeaderEdit, Placement};
@@ -116,10 +117,17 @@ fn told(story: &Story, key: &ProxyKey, parts: &Parts, status: &Status) -> Lines 
         lines.push(("plugin", format!("{} {} ({source})", plugin.name, version.get(..12).unwrap_or(version))));
     }
     let plan = &prepared.plan;
-    let mut query = plan.query.clone().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut query = plan.query.as_deref().map_or_else(String::new, |query| {
+        let query = without_credentials(query, &plan.credentials);
+        format!("?{query}")
+    });
     for credential in &plan.credentials {
         if let Placement::Query(name) = &credential.place {
-            let separator = if query.is_empty() { "?" } else { "&" };
+            let separator = match query.as_str() {
+                "" => "?",
+                "?" => "",
+                _ => "&",
+            };
             query.extend([separator, name, "=", MASK]);
         }
     }

@@ -87,7 +87,7 @@ fn prepare(plan: Plan, channel: &Channel) -> Result<Answer, Failure> {
 }
 
 /// The query without the parameters that credentials take the place of, however they are spelt; all else as it was.
-fn without_credentials<'a>(query: &'a str, credentials: &[Credential]) -> Cow<'a, str> {
+pub fn without_credentials<'a>(query: &'a str, credentials: &[Credential]) -> Cow<'a, str> {
     let placed = || {
         credentials.iter().filter_map(|credential| match &credential.place {
             Placement::Query(name) => Some(name),
