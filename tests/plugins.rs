@@ -8,7 +8,7 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Conf, Gateway, Http2, KEY, Message, Process, Raw, RawUpstream, Upstream, channel, get, guests, http2,
+    Answer, Conf, Gateway, Http2, KEY, Message, Process, Raw, RawUpstream, Upstream, channel, get, guests, http2, post,
     reply, request, send, soon, stream,
 };
 
@@ -292,4 +292,52 @@ async fn printing_without_end_costs_a_bounded_log_and_nothing_else() {
     let lines = lines(&process, id, "more lines of this call were left out").await;
     assert!((2..100).contains(&lines.len()), "{}", lines.len());
     assert_eq!(get(process.address, "/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_still_sends_its_body_is_told_what_the_plugin_did() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(patient(Conf::new(&upstream.url()))).await;
+    let body = "x".repeat(5 << 20);
+    for _ in 0..3 {
+        let (failed, refused) = tokio::join!(
+            post(gateway.address, "/puppet/trap", body.clone()),
+            post(gateway.address, "/puppet/refuse/422/no/x", body.clone())
+        );
+        assert_eq!((failed.status.as_u16(), failed.code().as_str()), (502, "plugin_trapped"));
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (422, "no"));
+    }
+}
+
+#[tokio::test]
+async fn a_small_body_that_nobody_read_does_not_end_the_connection() {
+    let upstream = RawUpstream::answering(OK).await;
+    let gateway = Gateway::start(patient(Conf::new(&upstream.url()))).await;
+    let mut client = Raw::connect(gateway.address).await;
+    for framing in [("content-length: 4", "body"), ("transfer-encoding: chunked", "4\r\nbody\r\n0\r\n\r\n")] {
+        for behaviour in ["trap", "refuse/400/no/x", "decline", "unknown-option"] {
+            client.write(request(&format!("POST /puppet/{behaviour}"), &[framing.0]) + framing.1).await;
+            assert!(client.reply().await.status() >= 400, "{behaviour}");
+            assert_eq!(client.ask("GET /after", &[]).await.status(), 200, "{framing:?} after {behaviour}");
+        }
+    }
+}
+
+/// A guest's `loop` on every connection at a time: the first breach pauses the channel, so a worker is not held for long.
+#[tokio::test]
+async fn many_loops_at_once_do_not_hold_a_worker_for_their_sum() {
+    let upstream = Upstream::echo().await;
+    let other = "sk-other-0123456789";
+    let keys = json!([
+        {"proxy_key": KEY, "id": "tester", "channel": "c"},
+        {"proxy_key": other, "id": "other", "channel": "other"},
+    ]);
+    let conf = Conf::new(&upstream.url()).channel("other", channel(&upstream.url())).keys(keys);
+    let gateway = Gateway::with_workers(conf.gateway("sandbox", json!({"back_off_ms": 60_000})), 1).await;
+    let loops = futures_util::future::join_all((0..40).map(|_| get(gateway.address, "/puppet/loop")));
+    let (looped, fine) = tokio::join!(loops, ask(&gateway, other, "/x"));
+    assert_eq!(fine.status, 200);
+    let codes: Vec<_> = looped.iter().map(Answer::code).collect();
+    assert_eq!(codes.iter().filter(|code| *code == "plugin_deadline_exceeded").count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| *code == "plugin_backing_off").count(), 39, "{codes:?}");
 }
