@@ -164,7 +164,7 @@ impl Loader {
                 (self.plugins.label(&misfit.plugin), reason)
             }));
             channels = states;
-            self.plugins.accept_candidates();
+            self.plugins.accept_candidates(&needed(&wanted));
         } else {
             // Which ones are meant cannot be told: those that are there shall at least load.
             let failures = self.plugins.scan(&self.engine, &self.plugins.names_in_folder(), Depth::All).failures;
@@ -217,7 +217,7 @@ impl Loader {
             let channels = self.conf.newest_channels();
             let (states, misfits) = self.assemble(channels.values(), &versions, &self.conf.newest_gateway());
             let Some(Misfit { plugin, channel, reason }) = misfits.into_iter().next() else {
-                self.plugins.accept_candidates();
+                self.plugins.accept_candidates(&needed(&channels));
                 self.conf.accept();
                 return states;
             };

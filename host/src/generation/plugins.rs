@@ -104,13 +104,18 @@ impl Plugins {
         self.entries.iter().filter_map(|(name, entry)| Some((name.clone(), newest(entry)?))).collect()
     }
 
-    pub fn accept_candidates(&mut self) {
+    /// Every candidate fits; but one that no serving channel names has shown nothing: its channel was refused.
+    pub fn accept_candidates(&mut self, serving: &HashSet<String>) {
         for (name, entry) in &mut self.entries {
-            if let Some(candidate) = entry.candidate.take() {
+            let Some(candidate) = entry.candidate.take() else { continue };
+            if serving.contains(name) {
                 tracing::info!(plugin = name, version = candidate.version.short_hash(), "a plugin version is accepted");
                 entry.accepted = Some(candidate);
                 entry.misfit = None;
                 entry.error = None;
+            } else {
+                entry.misfit = Some(candidate);
+                entry.error = Some("the channels file that names it is refused".to_owned());
             }
         }
     }
