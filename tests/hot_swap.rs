@@ -284,6 +284,9 @@ async fn channels_that_come_before_the_version_they_need_are_taken_when_it_comes
     let late = json!({"name": "L", "api_key": "late-key-0123", "base_url": upstream.url(), "plugin": "late"});
     gateway.conf.write_channels(|channels| channels["late"] = late);
     gateway.refuses("channels_config.json", "late.wasm").await;
+    gateway.conf.plugin("late", &needy());
+    gateway.refuses("channels_config.json", "wants the setting").await;
+    gateway.refuses("late.wasm", "channels file").await;
     gateway.conf.plugin("late", &version(b'L'));
     gateway.mended("channels_config.json").await;
     let stats = gateway.serves("late", &version(b'L')).await;

@@ -231,3 +231,27 @@ async fn a_file_overwritten_in_place_is_read_when_it_is_whole() {
     gateway.mended(KEYS).await;
     gateway.answers(ANOTHER, 403).await;
 }
+
+#[tokio::test]
+async fn what_changes_without_an_event_is_noticed_within_seconds() {
+    let (gateway, _upstream) = gateway().await;
+    let (link, target) = (gateway.conf.conf().join("link"), gateway.conf.folder().join("elsewhere.json"));
+    std::fs::write(&target, keys(&[KEY, ANOTHER])).expect("a file can be written");
+    std::os::unix::fs::symlink(&target, &link).expect("a link");
+    std::fs::rename(&link, gateway.conf.conf().join(KEYS)).expect("a rename");
+    gateway.answers(ANOTHER, 200).await;
+    // Nothing happens in the folder that is watched.
+    std::fs::write(&target, keys(&[ANOTHER])).expect("a file can be written");
+    gateway.answers(KEY, 403).await;
+}
+
+#[tokio::test]
+async fn a_file_that_may_be_missing_is_absent_again_when_its_broken_one_is_removed() {
+    let conf = Conf::new("http://127.0.0.1:1").gateway_absent();
+    let gateway = Gateway::start(conf).await;
+    assert_eq!(file(&gateway.stats().await, "gateway.json")["state"], "absent");
+    gateway.conf.write_file("gateway.json", "{");
+    gateway.refuses("gateway.json", "gateway.json:1").await;
+    std::fs::remove_file(gateway.conf.conf().join("gateway.json")).expect("the file is there");
+    gateway.until("it is absent", |stats| file(stats, "gateway.json")["state"] == "absent").await;
+}

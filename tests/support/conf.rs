@@ -68,11 +68,19 @@ impl Conf {
         self
     }
 
+    /// Without gateway.json: its defaults.
+    pub fn gateway_absent(mut self) -> Self {
+        self.gateway = Value::Null;
+        self
+    }
+
     /// Writes the three files, each by a rename.
     pub fn write(&self) {
         self.write_file("channels_config.json", &json!({"channels": self.channels}).to_string());
         self.write_file("api_keys.json", &self.keys.to_string());
-        self.write_file("gateway.json", &self.gateway.to_string());
+        if !self.gateway.is_null() {
+            self.write_file("gateway.json", &self.gateway.to_string());
+        }
     }
 
     /// Changes the channels, and replaces their file.

@@ -1,6 +1,7 @@
 //! What `/stats` says of the files and plugins that are loaded, and plugin files in several versions.
 
 use aiproxy_host::digest::{hex, sha256};
+use http_body_util::Full;
 use serde_json::Value;
 
 use super::guests::puppet_marked;
@@ -65,7 +66,7 @@ impl Gateway {
     /// The status of a request with this proxy key.
     pub async fn status_for(&self, key: &str) -> u16 {
         let request = http::Request::get("/").header("x-api-key", key);
-        send(self.address, request.body(Default::default()).expect("a request")).await.status.as_u16()
+        send(self.address, request.body(Full::default()).expect("a request")).await.status.as_u16()
     }
 
     /// Waits until a request with this proxy key gets this status.
@@ -81,7 +82,7 @@ impl Gateway {
     /// The mark of the version that serves the usual key.
     pub async fn mark(&self) -> String {
         let request = http::Request::get("/").header("x-api-key", KEY);
-        let reply = send(self.address, request.body(Default::default()).expect("a request")).await;
+        let reply = send(self.address, request.body(Full::default()).expect("a request")).await;
         assert_eq!(reply.status, 200, "{reply:?}");
         reply.echoed("x-puppet-mark").concat()
     }
