@@ -16,11 +16,11 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 /// A body whose spelling no serialiser would reproduce.
 const BODY: &str = "\t{ \"n\" : 1.50e+01 ,\"model\":\"m\\u00e9\",\r\n \"z\":{\"deep\" : [1 , 2,{ \"x\":null}]}, \"big\":123456789012345678901, \"n\":-0 }\n";
 
-fn planned(upstream_url: &str, plan: Value) -> Conf {
+fn planned(upstream_url: &str, plan: &Value) -> Conf {
     Conf::new(upstream_url).settings(json!({"quiet": true, "plan": plan}))
 }
 
-async fn gateway(plan: Value) -> (Gateway, Upstream) {
+async fn gateway(plan: &Value) -> (Gateway, Upstream) {
     let upstream = Upstream::echo().await;
     (Gateway::start(planned(&upstream.url(), plan)).await, upstream)
 }
@@ -49,7 +49,7 @@ async fn headers_are_set_set_if_absent_and_removed_in_the_plans_order() {
         ["set-if-absent", "x-back", "again"],
         ["set", "user-agent", "the plan's"],
     ]});
-    let (gateway, _upstream) = gateway(plan).await;
+    let (gateway, _upstream) = gateway(&plan).await;
     let bearer = format!("Bearer {KEY}");
     let headers = [
         ("authorization", bearer.as_str()),
@@ -80,7 +80,7 @@ async fn headers_are_set_set_if_absent_and_removed_in_the_plans_order() {
 
 #[tokio::test]
 async fn a_header_set_by_the_plan_is_not_removed_because_the_client_calls_it_hop_by_hop() {
-    let (gateway, _upstream) = gateway(json!({"headers": [["set", "x-set", "1"]]})).await;
+    let (gateway, _upstream) = gateway(&json!({"headers": [["set", "x-set", "1"]]})).await;
     let mut client = Raw::connect(gateway.address).await;
     let reply = client.ask("GET /x", &["connection: x-set, authorization", "x-set: 0"]).await.body();
     assert!(
@@ -103,7 +103,7 @@ async fn body_edits_are_made_in_order_and_keep_every_other_byte() {
         ["remove", "/z/deep/2/x"],
         ["remove", "/never-there"],
     ]});
-    let (gateway, _upstream) = gateway(plan).await;
+    let (gateway, _upstream) = gateway(&plan).await;
     let reply = post(gateway.address, "/x", BODY).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let expected = "\t{ \"n\" : 1.50e+01 ,\"model\":\"qwen\",\r\n \"z\":{\"deep\" : [1 , [ 20 ],{ }]}, \"big\":123456789012345678901, \"n\":-0,\"added\":{\"a\" : 1,\"b\":true},\"fresh\":1.0 }\n";
@@ -114,7 +114,7 @@ async fn body_edits_are_made_in_order_and_keep_every_other_byte() {
 
 #[tokio::test]
 async fn an_edit_that_changes_nothing_changes_nothing() {
-    let (gateway, _upstream) = gateway(json!({"body": [["remove", "/nothing"], ["set-if-absent", "/n", "0"]]})).await;
+    let (gateway, _upstream) = gateway(&json!({"body": [["remove", "/nothing"], ["set-if-absent", "/n", "0"]]})).await;
     let reply = post(gateway.address, "/x", BODY).await;
     assert_eq!(reply.echoed_body(), BODY);
 }
@@ -123,7 +123,7 @@ async fn an_edit_that_changes_nothing_changes_nothing() {
 async fn an_edit_whose_parent_is_missing_is_400_and_reaches_no_upstream() {
     let upstream = RawUpstream::answering(OK).await;
     let plan = json!({"body": [["set", "/model", "\"m\""], ["set", "/no/such/parent", "1"]]});
-    let gateway = Gateway::start(planned(&upstream.url(), plan)).await;
+    let gateway = Gateway::start(planned(&upstream.url(), &plan)).await;
     for body in [BODY, r#"{"no": {"such": 1}}"#, "[]", "1"] {
         let reply = post(gateway.address, "/x", body).await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (400, "body_edit_failed"), "{body}");
@@ -136,7 +136,7 @@ async fn an_edit_whose_parent_is_missing_is_400_and_reaches_no_upstream() {
 #[tokio::test]
 async fn a_body_that_is_not_json_cannot_be_edited_and_is_415() {
     let upstream = RawUpstream::answering(OK).await;
-    let gateway = Gateway::start(planned(&upstream.url(), json!({"body": [["set", "/model", "1"]]}))).await;
+    let gateway = Gateway::start(planned(&upstream.url(), &json!({"body": [["set", "/model", "1"]]}))).await;
     for body in ["", "model=m", "{\"model\": 1", "{\"model\": 1} {}", "{'model': 1}", "\u{1f}\u{8b}"] {
         let reply = post(gateway.address, "/x", body).await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (415, "body_not_json"), "{body:?}");
@@ -150,7 +150,7 @@ async fn a_body_that_is_not_json_cannot_be_edited_and_is_415() {
 #[tokio::test]
 async fn a_body_too_large_to_be_edited_is_413_with_and_without_a_length() {
     let upstream = RawUpstream::answering(OK).await;
-    let conf = planned(&upstream.url(), json!({"body": [["set", "/model", "1"]]}));
+    let conf = planned(&upstream.url(), &json!({"body": [["set", "/model", "1"]]}));
     let gateway = Gateway::start(conf.gateway("limits", json!({"inspect_bytes_max": 1024}))).await;
     let body = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));
     assert_eq!(post(gateway.address, "/x", body(1024)).await.status, 200, "what fits is edited");
@@ -178,7 +178,7 @@ async fn a_body_too_large_to_be_edited_is_413_with_and_without_a_length() {
 
 #[tokio::test]
 async fn a_large_body_is_edited_as_well_as_a_small_one() {
-    let (gateway, _upstream) = gateway(json!({"body": [["set", "/model", "\"n\""]]})).await;
+    let (gateway, _upstream) = gateway(&json!({"body": [["set", "/model", "\"n\""]]})).await;
     let text = "x".repeat(3 << 20);
     let reply = post(gateway.address, "/x", format!("{{\"text\":\"{text}\", \"model\" : \"m\"}}")).await;
     assert_eq!(reply.status, 200);
@@ -192,7 +192,7 @@ fn chunked(body: &str, fields: &[&str], trailers: &str) -> String {
     let mut text = request("POST /x", &[&["transfer-encoding: chunked"], fields].concat());
     let (one, two) = body.split_at(body.len() / 2);
     for piece in [one, two] {
-        text.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len()));
+        text += &[&format!("{:x}", piece.len()), piece, ""].join("\r\n");
     }
     text + "0\r\n" + trailers + "\r\n"
 }
@@ -201,7 +201,7 @@ fn chunked(body: &str, fields: &[&str], trailers: &str) -> String {
 async fn an_edited_chunked_body_goes_out_with_its_length() {
     let upstream = RawUpstream::answering(OK).await;
     let plan = json!({"body": [["set", "/model", "\"longer\""]]});
-    let gateway = Gateway::start(planned(&upstream.url(), plan)).await;
+    let gateway = Gateway::start(planned(&upstream.url(), &plan)).await;
     let mut client = Raw::connect(gateway.address).await;
     for count in 1..=2 {
         client.write(chunked(r#"{"model": "m"}"#, &[], "")).await;
@@ -217,7 +217,7 @@ async fn an_edited_chunked_body_goes_out_with_its_length() {
 async fn trailers_follow_an_edited_body() {
     let upstream = RawUpstream::answering(OK).await;
     let plan = json!({"body": [["set", "/model", "\"longer\""]]});
-    let gateway = Gateway::start(planned(&upstream.url(), plan)).await;
+    let gateway = Gateway::start(planned(&upstream.url(), &plan)).await;
     let mut client = Raw::connect(gateway.address).await;
     let fields = ["te: trailers", "trailer: x-checksum"];
     client.write(chunked(r#"{"model": "m"}"#, &fields, "x-checksum: abc\r\n")).await;
@@ -242,7 +242,7 @@ async fn trailers_follow_an_edited_body() {
 async fn a_client_that_waits_for_leave_to_send_is_given_it_when_the_body_is_to_be_edited() {
     let upstream = RawUpstream::answering(OK).await;
     let plan = json!({"body": [["set", "/model", "2"]]});
-    let gateway = Gateway::start(planned(&upstream.url(), plan)).await;
+    let gateway = Gateway::start(planned(&upstream.url(), &plan)).await;
     let mut client = Raw::connect(gateway.address).await;
     client.write(request("POST /x", &["content-length: 12", "expect: 100-continue"])).await;
     assert_eq!(client.bare_reply().await.status(), 100);
@@ -262,7 +262,7 @@ async fn every_credential_goes_where_the_plan_says() {
     ]});
     let upstream = Upstream::echo().await;
     let secrets = json!({"app": "app-secret-0123", "odd": "a/b+c=d&e%20#f"});
-    let gateway = Gateway::start(planned(&upstream.url(), plan).set("secrets", secrets)).await;
+    let gateway = Gateway::start(planned(&upstream.url(), &plan).set("secrets", secrets)).await;
     let reply = get(gateway.address, "/x?a=%2F&b").await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(reply.echoed("authorization"), [format!("Token {UPSTREAM_KEY}")]);
@@ -282,7 +282,7 @@ async fn a_credential_takes_the_place_of_what_client_and_plan_put_there() {
         "credentials": [["app", "header", "x-app-secret"], ["app", "query", "app_key"]],
     });
     let upstream = Upstream::echo().await;
-    let conf = planned(&upstream.url(), plan).set("secrets", json!({"app": "appsecret0123"}));
+    let conf = planned(&upstream.url(), &plan).set("secrets", json!({"app": "appsecret0123"}));
     let gateway = Gateway::start(conf).await;
     let headers = [("x-api-key", KEY), ("x-app-secret", "one"), ("x-app-secret", "two")];
     for (sent, arrives) in [
@@ -299,7 +299,7 @@ async fn a_credential_takes_the_place_of_what_client_and_plan_put_there() {
 
 #[tokio::test]
 async fn the_clients_credentials_never_survive() {
-    let (gateway, _upstream) = gateway(json!({"credentials": []})).await;
+    let (gateway, _upstream) = gateway(&json!({"credentials": []})).await;
     let bearer = format!("bEaReR {KEY}");
     let forms = [("authorization", bearer.as_str()), ("x-api-key", KEY), ("api-key", KEY), ("x-goog-api-key", KEY)];
     for headers in forms.iter().map(std::slice::from_ref).chain([&forms[..]]) {
@@ -320,7 +320,7 @@ async fn the_clients_credentials_never_survive() {
 async fn a_plan_may_name_another_endpoint_of_the_channel() {
     let (main, files) = (Upstream::echo().await, Upstream::echo().await);
     let plan = json!({"endpoint": "files", "path": "/v1/files/%2e", "query": "a=b%20c"});
-    let conf = planned(&main.url(), plan).set("endpoints", json!({"files": format!("{}/base", files.url())}));
+    let conf = planned(&main.url(), &plan).set("endpoints", json!({"files": format!("{}/base", files.url())}));
     let gateway = Gateway::start(conf).await;
     let reply = post(gateway.address, "/x?gone=1", "body").await;
     assert_eq!(reply.echoed_line(), "POST /base/v1/files/%2e?a=b%20c");

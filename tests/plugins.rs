@@ -52,7 +52,7 @@ fn error(message: &Message) -> Value {
 
 async fn ask(gateway: &Gateway, key: &str, path: &str) -> Answer {
     let request = Request::get(path).header("x-api-key", key);
-    send(gateway.address, request.body(Default::default()).expect("a request")).await
+    send(gateway.address, request.body(http_body_util::Full::default()).expect("a request")).await
 }
 
 #[tokio::test]
