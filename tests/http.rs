@@ -262,6 +262,28 @@ async fn http_1_0_clients_are_served_with_and_without_keep_alive() {
 }
 
 #[tokio::test]
+async fn an_http_1_0_reply_that_breaks_off_is_not_complete_for_the_client() {
+    let upstream = RawUpstream::start(|mut raw, number| async move {
+        raw.next().await;
+        raw.write("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\nhalf").await;
+        if number > 0 {
+            // Says no more and does not close.
+            let _ = raw.read_to_close().await;
+        }
+    })
+    .await;
+    let conf = Conf::new(&upstream.url()).settings(json!({"quiet": true})).set("idle_timeout_ms", 200);
+    let gateway = Gateway::start(conf).await;
+    let mut client = Raw::connect(gateway.address).await;
+    let whole = client.ask("GET /", &[]).await;
+    assert_eq!((whole.line().as_str(), whole.body().as_str()), ("HTTP/1.1 200 OK", "4\r\nhalf\r\n0\r\n\r\n"));
+    client.write(request("GET /", &[])).await;
+    let cut = soon("the break", client.read_to_close()).await;
+    assert!(cut.starts_with("HTTP/1.1 200 OK") && cut.contains("half"), "{cut}");
+    assert!(cut.contains("transfer-encoding: chunked") && !cut.contains("0\r\n\r\n"), "cut is not complete: {cut}");
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_one_after_the_other_and_in_order() {
     let upstream = Upstream::start(|request| async move { reply(200, request.uri().path().to_owned()) }).await;
     let gateway = gateway(&upstream.url()).await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use crate::config::{Endpoint, Timeouts};
 use crate::error::{Failure, Kind};
@@ -51,6 +51,8 @@ pub fn clean_reply<B>(reply: &mut Response<B>, is_head: bool) -> Result<(), Fail
     if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::new(Kind::UpstreamBroken, "the upstream switched protocols without being asked"));
     }
+    // Of an HTTP/1.0 reply hyper would make one that ends with the connection, and one cut off would look complete.
+    *reply.version_mut() = Version::HTTP_11;
     let keep_length = is_head || reply.status() == StatusCode::NOT_MODIFIED;
     remove_hop_by_hop(reply.headers_mut(), keep_length);
     Ok(())
