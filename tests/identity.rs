@@ -51,6 +51,35 @@ async fn every_form_opens_the_channel_and_is_told_to_the_plugin_and_removed() {
 }
 
 #[tokio::test]
+async fn a_key_parameter_whose_name_is_percent_encoded_is_one_all_the_same() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(Conf::new(&upstream.url())).await;
+    for name in ["k%65y", "%6B%65%79", "%6bey"] {
+        let reply = get(gateway.address, &format!("/x?a=%2F&{name}={KEY}&b"), &[]).await;
+        assert_eq!(reply.status, 200, "{name}: {reply:?}");
+        assert_eq!(reply.echoed_line(), "GET /x?a=%2F&b", "{name}");
+        assert_eq!(reply.echoed("x-puppet-saw-query"), ["a=%2F&b"], "{name}");
+        let beside = format!("/x?{name}=sk-another-1");
+        assert_eq!(refusal(&gateway, &beside, &[("x-api-key", KEY)]).await, (400, "proxy_keys_differ".to_owned()));
+    }
+    let reply = get(gateway.address, "/x?k%2565y=1", &[("x-api-key", KEY)]).await;
+    assert_eq!(reply.echoed_line(), "GET /x?k%2565y=1", "encoded twice it is another name");
+}
+
+#[tokio::test]
+async fn a_credential_in_the_query_never_has_another_of_its_name_beside_it() {
+    let upstream = Upstream::echo().await;
+    let settings = json!({"plan": {"credentials": [["key", "query", "api-version.token"]]}});
+    let gateway = Gateway::start(Conf::new(&upstream.url()).settings(settings)).await;
+    let theirs = "api-version.token=theirs&a=%2F&api%2dversion%2Etoken=theirs&b&api-version.token";
+    for (query, kept) in [(theirs, "a=%2F&b&"), ("api%2Dversion.token=theirs", ""), ("a=1&&b", "a=1&&b&"), ("", "")] {
+        let reply = get(gateway.address, &format!("/x?{query}"), &[("x-api-key", KEY)]).await;
+        let expected = format!("GET /x?{kept}api-version.token={}", UPSTREAM_KEY.replace('-', "%2D"));
+        assert_eq!(reply.echoed_line(), expected, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_query_of_nothing_but_the_key_leaves_no_question_mark() {
     let upstream = Upstream::echo().await;
     let gateway = Gateway::start(Conf::new(&upstream.url())).await;

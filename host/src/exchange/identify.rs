@@ -95,7 +95,7 @@ fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
         }
     }
     for (name, value) in parameters(uri.query().unwrap_or_default()) {
-        if name == KEY_PARAMETER {
+        if is_key(name) {
             note(Form::Query(KEY_PARAMETER), percent_decode_str(value).into())?;
         }
     }
@@ -126,15 +126,20 @@ fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
+/// A provider decodes names, so one that is encoded counts too.
+fn is_key(name: &str) -> bool {
+    percent_decode_str(name).eq(KEY_PARAMETER.bytes())
+}
+
 /// The URI with every `key` parameter cut out and every other byte kept; `None` when there is none.
 fn without_key_parameter(uri: &Uri) -> Option<Uri> {
     let query = uri.query()?;
-    if !parameters(query).any(|(name, _)| name == KEY_PARAMETER) {
+    if !parameters(query).any(|(name, _)| is_key(name)) {
         return None;
     }
     let mut kept = uri.path().to_owned();
     let mut separator = '?';
-    for pair in query.split('&').filter(|pair| pair.split('=').next() != Some(KEY_PARAMETER)) {
+    for pair in query.split('&').filter(|pair| !pair.split('=').next().is_some_and(is_key)) {
         kept.push(separator);
         kept.push_str(pair);
         separator = '&';
