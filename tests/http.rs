@@ -439,6 +439,37 @@ async fn what_two_parties_could_read_differently_is_refused_and_the_connection_c
 }
 
 #[tokio::test]
+async fn built_in_paths_and_preflights_are_no_way_around_a_refusal() {
+    let upstream = RawUpstream::answering(OK).await;
+    let conf = Conf::new(&upstream.url()).gateway("cors_origins", json!(["https://page.test"]));
+    let gateway = Gateway::start(conf).await;
+    let smuggled = request("GET /healthz", &[]);
+    let preflight = "origin: https://page.test\r\naccess-control-request-method: POST\r\n";
+    for (method, path, fields) in
+        [("GET", "/healthz", ""), ("HEAD", "/stats", ""), ("GET", "/dashboard", ""), ("OPTIONS", "/x", preflight)]
+    {
+        for (target, hosts) in [
+            (path.to_owned(), "host: a\r\nhost: b\r\n"),
+            (path.to_owned(), ""),
+            (format!("http://b{path}"), "host: a\r\n"),
+            (path.to_owned(), "host: a\r\ntransfer-encoding: gzip, chunked\r\n"),
+        ] {
+            let mut client = Raw::connect(gateway.address).await;
+            let head = format!("{method} {target} HTTP/1.1\r\n{hosts}{fields}\r\n");
+            let body = if hosts.contains("chunked") { "0\r\n\r\n" } else { "" };
+            client.write(format!("{head}{body}{smuggled}")).await;
+            let all = soon("the refusal and the end", client.read_to_close()).await;
+            assert!(all.starts_with("HTTP/1.1 400 "), "{head:?} got {all}");
+            assert!(!all.contains("HTTP/1.1 200"), "{head:?} got {all}");
+        }
+        let mut client = Raw::connect(gateway.address).await;
+        client.write(format!("{method} {path} HTTP/1.1\r\nhost: a\r\n{fields}connection: close\r\n\r\n")).await;
+        let all = soon("the reply", client.read_to_close()).await;
+        assert!(all.starts_with("HTTP/1.1 20"), "{method} {path} got {all}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_only_unusual_reaches_the_upstream_in_exactly_one_framing() {
     let (upstream, gateway, _client) = answering(OK).await;
     let key = format!("authorization: Bearer {KEY}\r\n");

@@ -56,12 +56,13 @@ impl Client {
 /// Answers one request.
 pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming>) -> Response<Reply> {
     let view = worker.view();
+    let checked = head::check(&request, &view.generation.config.gateway.limits);
     let (parts, body) = request.into_parts();
     let origins = &view.generation.config.gateway.cors_origins;
     let browser = cors::allowed(&parts.headers, origins);
     let mut settle = Settle::begin(worker.clone(), parts.method.clone(), parts.uri.clone(), client.address.clone());
     let mut reply = match &browser {
-        Some(allowed) if cors::is_preflight(&parts.method, &parts.headers) => {
+        Some(allowed) if checked.is_ok() && cors::is_preflight(&parts.method, &parts.headers) => {
             let reply = allowed.preflight::<Option<Bytes>>(&parts.headers).map(Reply::Whole);
             settle.replied(reply.status());
             settle.complete();
@@ -69,7 +70,11 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
         }
         _ => {
             let request_id = settle.request_id;
-            let reply = match run(&worker, &view, &client, parts, body, &mut settle).await {
+            let outcome = match checked {
+                Ok(()) => run(&worker, &view, &client, parts, body, &mut settle).await,
+                Err(failure) => Err(failure),
+            };
+            let reply = match outcome {
                 Ok((reply, meter)) => relay::relay(reply, settle, meter),
                 Err(failure) => {
                     let reply = failure_reply(&failure, &request_id);
@@ -98,7 +103,6 @@ async fn run(
 ) -> Result<Relayable, Failure> {
     let config = &view.generation.config;
     let limits = &config.gateway.limits;
-    head::check(&parts, limits)?;
     let place = Counted::new(&worker.shared, |shared| &shared.in_flight, limits.in_flight_max).ok_or_else(|| {
         Failure::new(Kind::TooManyExchanges, "the gateway serves as many requests as it may; try again").retry_after(1)
     })?;

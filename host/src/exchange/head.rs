@@ -4,39 +4,39 @@
 //! is not `chunked` alone, a target that names another authority, a method that asks for a tunnel.
 
 use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{Method, Version};
+use http::{Method, Request, Version};
 
 use crate::config::Limits;
 use crate::error::{Failure, Kind};
 use crate::exchange::names;
 
-pub fn check(parts: &Parts, limits: &Limits) -> Result<(), Failure> {
-    if parts.method == Method::CONNECT {
+pub fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Failure> {
+    let (headers, uri) = (request.headers(), request.uri());
+    if request.method() == Method::CONNECT {
         return Err(refused("CONNECT is not served here"));
     }
-    if parts.headers.len() > limits.header_count_max {
+    if headers.len() > limits.header_count_max {
         return Err(Failure::new(Kind::HeadTooLarge, "the request has more header fields than the gateway accepts"));
     }
-    let mut hosts = parts.headers.get_all(HOST).iter();
+    let mut hosts = headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
-    if second.is_some() || (parts.version == Version::HTTP_11 && host.is_none()) {
+    if second.is_some() || (request.version() == Version::HTTP_11 && host.is_none()) {
         return Err(refused("an HTTP/1.1 request has exactly one Host header"));
     }
     // The absolute form's, or `:authority` (RFC 9113, section 8.3.1).
-    if let Some(authority) = parts.uri.authority()
+    if let Some(authority) = uri.authority()
         && host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
     {
         return Err(refused("the request's target names another host than its Host header"));
     }
-    if names::has(&parts.headers, &TRANSFER_ENCODING) {
-        let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if names::has(headers, &TRANSFER_ENCODING) {
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let is_chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
         if !codings.next().is_some_and(is_chunked) || codings.next().is_some() {
             return Err(refused("the only transfer coding accepted is `chunked`, once"));
         }
     }
-    if !parts.uri.path().starts_with('/') {
+    if !uri.path().starts_with('/') {
         return Err(refused("the request's target must be a path"));
     }
     Ok(())

@@ -29,6 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
 use crate::error::{Failure, Kind};
+use crate::exchange::head;
 use crate::exchange::relay::{REQUEST_ID, Reply};
 use crate::exchange::worker::Worker;
 use crate::exchange::{self, Client};
@@ -252,9 +253,11 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Guarded>, std::convert::Infallible> {
     let busy = Busy::new(connection);
+    let is_sound = || head::check(&request, &worker.view().generation.config.gateway.limits).is_ok();
     let reply = match pages::answer(&worker, &request) {
-        Some(page) => page,
-        None => exchange::serve(worker, client, request).await,
+        Some(page) if is_sound() => page,
+        // A head that is not is refused there, whatever it asks for.
+        Some(_) | None => exchange::serve(worker, client, request).await,
     };
     Ok(reply.map(|reply| Guarded { reply, _busy: busy }))
 }
