@@ -8,7 +8,7 @@ use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Conf, Gateway, Http2, Raw, RawUpstream, Upstream, http2, post, reply, request, soon, stream};
 
@@ -143,6 +143,72 @@ async fn an_idle_connection_is_closed_after_the_keep_alive_time_and_a_busy_one_i
     let rest = busy.read_until("0\r\n\r\n").await;
     assert!(rest.contains("second"), "{rest}");
     busy.closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_holds_its_exchange_no_longer_than_the_keep_alive_time() {
+    let (gone, mut upstream_gone) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = RawUpstream::start(move |mut raw, _| {
+        let gone = gone.clone();
+        async move {
+            raw.next().await;
+            raw.write("HTTP/1.1 200 OK\r\n\r\n").await;
+            while raw.0.write_all(&[b'x'; 65536]).await.is_ok() {}
+            let _ = gone.send(());
+        }
+    })
+    .await;
+    let gateway = limited(&upstream.url(), json!({"keep_alive_ms": 100})).await;
+    let mut first = Raw::connect(gateway.address).await;
+    first.write(request("GET /", &[])).await;
+    first.read_until("xxx").await;
+    soon("the upstream's connection to be given up", upstream_gone.recv()).await;
+    until("the exchange's end", || gateway.shared.in_flight.load(Ordering::Relaxed) == 0).await;
+    until("the connection's end", || gateway.shared.connections.load(Ordering::Relaxed) == 0).await;
+    drop(first);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_served() {
+    let upstream = Upstream::start(|_| async { reply(200, vec![b'x'; 24 << 20]) }).await;
+    let gateway = limited(&upstream.url(), json!({"keep_alive_ms": 400})).await;
+    let mut client = Raw::connect(gateway.address).await;
+    client.write(request("GET /", &["connection: close"])).await;
+    let (mut bytes, mut count) = (vec![0; 2 << 20], 0);
+    loop {
+        // Longer in all than the limit, and each pause shorter.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        let mut part = 0;
+        while part < bytes.len() {
+            let read = soon("more", client.0.read(&mut bytes)).await.expect("the gateway writes on");
+            if read == 0 {
+                break;
+            }
+            part += read;
+        }
+        count += part;
+        if part < bytes.len() {
+            break;
+        }
+    }
+    assert!(count > 24 << 20, "{count} bytes and the end");
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_is_noticed_by_the_system() {
+    let gateway = Gateway::start(Conf::new("http://127.0.0.1:1")).await;
+    let mut client = Raw::connect(gateway.address).await;
+    assert_eq!(client.ask("GET /healthz", &[]).await.status(), 200);
+    let port = |address: std::net::SocketAddr| format!("0100007F:{:04X}", address.port());
+    let ends = [port(gateway.address), port(client.0.local_addr().expect("an address"))];
+    until("a keepalive timer on the gateway's socket", || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("it runs on Linux");
+        let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let socket = sockets.lines().map(fields).find(|fields| fields[1..3] == ends).expect("the socket is listed");
+        // The column `tr`: 02 is the keepalive timer.
+        socket[5].starts_with("02:")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! One client connection: HTTP/1.1, or HTTP/2 with prior knowledge, told apart by the first bytes.
 //!
-//! Two limits hold it: a head must be complete within `head_timeout` of its first byte, and an idle connection is closed
-//! after `keep_alive`. Neither arms a timer or asks for the time at each request: the connection notes what it waits for,
+//! Three limits hold it: a head must be complete within `head_timeout` of its first byte, an idle connection is closed
+//! after `keep_alive`, and so is one whose client has taken no byte of a reply for as long. None arms a timer or asks for the time at each request: the connection notes what it waits for,
 //! and the worker looks over its connections every now and then and notes since when.
 //!
 //! hyper answers what is not HTTP, and heads that are too large, by itself and without a word: here its reply is replaced
@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
@@ -44,6 +44,8 @@ const HTTP1_BUFFER_BYTES_MIN: usize = 8192;
 const HTTP1_HEADERS_DEFAULT: usize = 100;
 const HTTP2_STREAMS_MAX: u32 = 256;
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Silence after which the system asks whether the client's machine is still there.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long a client may go on sending after the last reply, unread, before the connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long to wait for the rest of a preface that arrives in pieces.
@@ -76,6 +78,10 @@ pub struct Connection {
     active: Cell<u32>,
     /// Of a reply of the service, something may still be in hyper's buffer.
     unflushed: Cell<bool>,
+    /// The client takes no more bytes at the moment.
+    blocked: Cell<bool>,
+    /// When a sweep first saw that, if one has.
+    blocked_since: Cell<Option<Instant>>,
     asked: Cell<Asked>,
     waker: RefCell<Option<Waker>>,
 }
@@ -87,6 +93,8 @@ impl Connection {
             since: Cell::new(None),
             active: Cell::new(0),
             unflushed: Cell::new(false),
+            blocked: Cell::new(false),
+            blocked_since: Cell::new(None),
             asked: Cell::new(Asked::Nothing),
             waker: RefCell::new(None),
         }
@@ -109,6 +117,13 @@ impl Connection {
             Phase::Lingering if waited > LINGER => self.ask(Asked::Close),
             Phase::Head | Phase::Idle | Phase::Busy | Phase::Lingering => {}
         }
+        if self.blocked.get() {
+            let since = self.blocked_since.get().unwrap_or(now);
+            self.blocked_since.set(Some(since));
+            if now - since > limits.keep_alive {
+                self.ask(Asked::Close);
+            }
+        }
     }
 
     fn ask(&self, what: Asked) {
@@ -118,6 +133,16 @@ impl Connection {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+    }
+
+    /// Notes whether the client took what was written.
+    fn wrote<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() {
+            self.blocked.set(true);
+        } else if self.blocked.replace(false) {
+            self.blocked_since.set(None);
+        }
+        written
     }
 
     fn enter(&self, phase: Phase) {
@@ -153,6 +178,8 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpSt
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     // Without it a small write waits for the client's delayed acknowledgement: 40 ms.
     let _ = stream.set_nodelay(true);
+    // A client that vanishes without a word would never be noticed while the gateway has nothing to write.
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE));
     let is_http2 = tokio::select! {
         began = tokio::time::timeout(limits.head_timeout, begins_with_preface(&stream)) => match began {
             Ok(Ok(is_http2)) => is_http2,
@@ -386,7 +413,8 @@ impl AsyncWrite for ClientIo {
             self.replace(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.connection.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -398,7 +426,8 @@ impl AsyncWrite for ClientIo {
             self.replace(slices.first().map_or(&[], |slice| slice));
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        gather::poll_write(&mut self.stream, cx, slices)
+        let written = gather::poll_write(&mut self.stream, cx, slices);
+        self.connection.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
