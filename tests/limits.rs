@@ -212,6 +212,39 @@ async fn a_client_that_vanishes_is_noticed_by_the_system() {
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_is_not_held_for_ever() {
+    let upstream = RawUpstream::answering(OK).await;
+    let conf = Conf::new(&upstream.url()).settings(json!({"profile": {"reads_model": true}}));
+    let gateway = Gateway::start(conf.gateway("limits", json!({"keep_alive_ms": 200}))).await;
+    let mut client = Raw::connect(gateway.address).await;
+    client.write(request("POST /", &["content-type: application/json", "content-length: 100000"])).await;
+    let (mut read, mut write) = client.0.split();
+    let trickle = async {
+        while write.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut start = [0; 12];
+    tokio::select! {
+        read = soon("the refusal", read.read_exact(&mut start)) => assert!(read.is_ok()),
+        () = trickle => {}
+    }
+    assert_eq!(&start, b"HTTP/1.1 400");
+    until("the budget", || gateway.shared.inspected_bytes.load(Ordering::Relaxed) == 0).await;
+    assert!(upstream.requests().is_empty());
+
+    // One that comes in slow pieces, but comes, is served.
+    let mut client = Raw::connect(gateway.address).await;
+    client.write(request("POST /", &["content-type: application/json", "content-length: 300000"])).await;
+    for _ in 0..15 {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        client.write([b' '; 20_000]).await;
+    }
+    assert_eq!(client.reply().await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_connection_too_many_is_told_so_and_served_when_there_is_place_again() {
     let upstream = RawUpstream::answering(OK).await;
     let gateway = limited(&upstream.url(), json!({"connections_max": 2})).await;

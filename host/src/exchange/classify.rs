@@ -14,6 +14,7 @@ use http::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::error::{Failure, Kind};
 use crate::exchange::names;
@@ -25,12 +26,15 @@ use crate::plugin::{Profile, Transport};
 /// Scanning yields to the worker's other exchanges after so many bytes.
 const SCAN_BYTES_MAX: usize = 256 << 10;
 
+/// A body that has to be waited for must bring so many bytes in time: one that trickles would hold the budget for ever.
+const PACE_BYTES: usize = 16 << 10;
+
 /// The bounds within which a body is read.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadLimits {
     pub bytes_max: usize,
     pub budget_bytes: usize,
-    /// The longest pause between two pieces.
+    /// The longest time for the next [`PACE_BYTES`], or for the end.
     pub idle: Duration,
 }
 
@@ -83,8 +87,9 @@ pub async fn read(mut body: Incoming, limits: ReadLimits, shared: &Arc<Shared>) 
     let mut reservation = Reservation { shared: shared.clone(), bytes: 0 };
     let mut pieces = Pieces::default();
     let mut trailers = None;
+    let mut pace = Pace { idle: limits.idle, running: None };
     while !body.is_end_stream() {
-        let Some(frame) = next_frame(&mut body, limits.idle).await? else { break };
+        let Some(frame) = next_frame(&mut body, &mut pace, pieces.len()).await? else { break };
         match frame.into_data() {
             Ok(data) => {
                 if !reservation.grow(data.len(), limits.budget_bytes) {
@@ -105,14 +110,38 @@ pub async fn read(mut body: Incoming, limits: ReadLimits, shared: &Arc<Shared>) 
     Ok(Held { bytes: pieces.joined(), trailers, rest: None, reservation })
 }
 
-async fn next_frame(body: &mut Incoming, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Failure> {
+/// The time by which a body must have brought more; asked for only where it is waited for.
+struct Pace {
+    idle: Duration,
+    /// The deadline, and the length that sets another.
+    running: Option<(Instant, usize)>,
+}
+
+impl Pace {
+    fn deadline(&mut self, length: usize) -> Instant {
+        match self.running {
+            Some((deadline, enough)) if length < enough => deadline,
+            _ => {
+                let deadline = Instant::now() + self.idle;
+                self.running = Some((deadline, length + PACE_BYTES));
+                deadline
+            }
+        }
+    }
+}
+
+async fn next_frame(
+    body: &mut Incoming,
+    pace: &mut Pace,
+    length: usize,
+) -> Result<Option<http_body::Frame<Bytes>>, Failure> {
     // What came together with the head needs no timer.
     let next = match body.frame().now_or_never() {
         Some(next) => next,
         // In a box: the exchange's future, which is moved about, then has no room for a timer.
-        None => Box::pin(tokio::time::timeout(idle, body.frame()))
+        None => Box::pin(tokio::time::timeout_at(pace.deadline(length), body.frame()))
             .await
-            .map_err(|_| Failure::new(Kind::BodyBroken, "the request's body stopped coming"))?,
+            .map_err(|_| Failure::new(Kind::BodyBroken, "the request's body stopped coming, or comes too slowly"))?,
     };
     next.transpose()
         .map_err(|error| Failure::new(Kind::BodyBroken, "the request's body broke off or is malformed").because(error))
