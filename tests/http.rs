@@ -106,6 +106,24 @@ async fn hop_by_hop_headers_and_those_that_connection_names_go_no_further_either
 }
 
 #[tokio::test]
+async fn bytes_beyond_ascii_do_not_hide_what_connection_and_te_say() {
+    let fields = &b"connection: \xe4, x-secret ,\xff\r\nx-secret: 1\r\nte: \xe4, Trailers\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"[..];
+    let upstream =
+        RawUpstream::answering([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n", fields, b"\r\nok"].concat()).await;
+    let gateway = gateway(&upstream.url()).await;
+    let mut client = Raw::connect(gateway.address).await;
+    let head = request("GET /", &[]);
+    client.write([&head.as_bytes()[..head.len() - 2], fields, b"\r\n"].concat()).await;
+    let reply = client.reply().await;
+    for (side, message) in [("request", upstream.last()), ("reply", reply)] {
+        for name in ["connection", "x-secret", "http2-settings"] {
+            assert!(!message.has(name), "{side}: {name} in {}", message.head());
+        }
+    }
+    assert_eq!(upstream.last().values("te"), ["trailers"]);
+}
+
+#[tokio::test]
 async fn a_client_cannot_make_the_gateway_drop_what_the_gateway_adds() {
     let (upstream, _gateway, mut client) = answering(OK).await;
     let trick =

@@ -20,8 +20,9 @@ use crate::upstream::{ReplyBody, RequestBody, Upstream};
 const EDIT_INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// Headers that concern one connection only (RFC 9110, section 7.6.1), or that the host sets itself.
-static DROPPED: [HeaderName; 9] = [
+static DROPPED: [HeaderName; 10] = [
     header::CONNECTION,
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
@@ -35,10 +36,7 @@ static DROPPED: [HeaderName; 9] = [
 /// What a request must not carry on; `TE: trailers` survives, without which trailers do not pass.
 pub fn clean_request(headers: &mut HeaderMap) {
     let wants_trailers = names::has(headers, &header::TE)
-        && headers.get_all(header::TE).iter().any(|value| {
-            let is_trailers = |item: &str| item.trim().eq_ignore_ascii_case("trailers");
-            value.to_str().is_ok_and(|list| list.split(',').any(is_trailers))
-        });
+        && headers.get_all(header::TE).iter().flat_map(items).any(|item| item.eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(headers, false);
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -67,14 +65,18 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// The items of a list, as bytes: one that is not ASCII must not hide the others.
+fn items(list: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
 fn remove_hop_by_hop(headers: &mut HeaderMap, keep_length: bool) {
     if names::has(headers, &header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|list| list.split(','))
-            .filter_map(|token| token.trim().parse().ok())
+            .flat_map(items)
+            .filter_map(|token| HeaderName::from_bytes(token).ok())
             .collect();
         for name in named {
             // A client cannot make the gateway drop what frames the message or names its length.
