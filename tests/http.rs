@@ -173,6 +173,16 @@ async fn the_gateway_answers_an_expectation_itself_and_does_not_pass_it_on() {
 }
 
 #[tokio::test]
+async fn what_a_provider_says_of_its_other_addresses_goes_no_further() {
+    let (_upstream, gateway, mut client) =
+        answering("HTTP/1.1 200 OK\r\nalt-svc: h3=\":443\"; ma=86400\r\ncontent-length: 2\r\n\r\nok").await;
+    let reply = client.ask("GET /", &[]).await;
+    assert!(!reply.has("alt-svc"), "{}", reply.head());
+    let reply = Http2::connect(gateway.address).await.send(http2::request("GET", "/", "")).await;
+    assert_eq!((reply.text(), reply.header("alt-svc")), ("ok", None));
+}
+
+#[tokio::test]
 async fn a_head_reply_keeps_its_length_and_the_connection_serves_on() {
     let (upstream, _gateway, mut client) = answering("HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n").await;
     for _ in 0..2 {

@@ -53,6 +53,8 @@ pub fn clean_reply<B>(reply: &mut Response<B>, is_head: bool) -> Result<(), Fail
     *reply.version_mut() = Version::HTTP_11;
     let keep_length = is_head || reply.status() == StatusCode::NOT_MODIFIED;
     remove_hop_by_hop(reply.headers_mut(), keep_length);
+    // The provider's other addresses are not the gateway's: browsers would take requests and keys elsewhere.
+    names::remove(reply.headers_mut(), &header::ALT_SVC);
     Ok(())
 }
 
