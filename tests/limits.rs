@@ -245,6 +245,21 @@ async fn a_body_that_trickles_is_not_held_for_ever() {
 }
 
 #[tokio::test]
+async fn an_idle_http_2_client_that_ignores_the_end_is_cut() {
+    let gateway = limited("http://127.0.0.1:1", json!({"keep_alive_ms": 100})).await;
+    let mut client = Raw::connect(gateway.address).await;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // Empty SETTINGS, then GET /healthz on stream 1; nothing that comes is ever acknowledged.
+    bytes.extend_from_slice(b"\0\0\0\x04\0\0\0\0\0");
+    let block = b"\x82\x86\x04\x08/healthz\x41\x01a";
+    bytes.extend_from_slice(&[0, 0, u8::try_from(block.len()).expect("short"), 1, 5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(block);
+    client.write(bytes).await;
+    client.read_until("{\"status\":\"ok\"}").await;
+    soon("the cut", client.read_to_close()).await;
+}
+
+#[tokio::test]
 async fn a_connection_too_many_is_told_so_and_served_when_there_is_place_again() {
     let upstream = RawUpstream::answering(OK).await;
     let gateway = limited(&upstream.url(), json!({"connections_max": 2})).await;

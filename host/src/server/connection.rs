@@ -113,6 +113,8 @@ impl Connection {
         let waited = now - since;
         match self.phase.get() {
             Phase::Head if waited > limits.head_timeout => self.ask(Asked::Close),
+            // Over HTTP/2 the end takes a client that plays its part.
+            Phase::Idle if waited > 2 * limits.keep_alive => self.ask(Asked::Close),
             Phase::Idle if waited > limits.keep_alive => self.ask(Asked::Finish),
             Phase::Lingering if waited > LINGER => self.ask(Asked::Close),
             Phase::Head | Phase::Idle | Phase::Busy | Phase::Lingering => {}
