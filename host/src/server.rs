@@ -150,9 +150,14 @@ async fn accept(
     }
 }
 
+/// A worker that has died has no open connections, and must get none.
+fn quietest(seats: &[Seat]) -> Option<&Seat> {
+    seats.iter().filter(|seat| !seat.inbox.is_closed()).min_by_key(|seat| seat.open.load(Ordering::Relaxed))
+}
+
 /// To the worker with the fewest open connections.
 fn seat_connection(seats: &[Seat], stream: TcpStream, peer: IpAddr, place: Counted) {
-    let Some(seat) = seats.iter().min_by_key(|seat| seat.open.load(Ordering::Relaxed)) else { return };
+    let Some(seat) = quietest(seats) else { return };
     seat.open.fetch_add(1, Ordering::Relaxed);
     let _ = seat.inbox.send(Message::Connection(stream, peer, place));
 }
@@ -274,4 +279,25 @@ async fn serve(
 /// Often enough that a limit is kept to a quarter of its length: one sweep notes the beginning, a later one the end.
 fn sweep_interval(limits: &Limits) -> Duration {
     (limits.head_timeout.min(limits.keep_alive) / 8).clamp(Duration::from_millis(10), Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(open: usize) -> (Seat, UnboundedReceiver<Message>) {
+        let (inbox, messages) = unbounded_channel();
+        (Seat { inbox, open: Arc::new(AtomicUsize::new(open)), thread: std::thread::spawn(|| {}) }, messages)
+    }
+
+    #[test]
+    fn connections_go_to_the_worker_with_the_fewest_that_still_lives() {
+        let (seats, mut inboxes): (Vec<_>, Vec<_>) = [seat(3), seat(1), seat(2)].into_iter().unzip();
+        let chosen = || quietest(&seats).map(|seat| seat.open.load(Ordering::Relaxed));
+        assert_eq!(chosen(), Some(1));
+        inboxes.remove(1);
+        assert_eq!(chosen(), Some(2), "the one with the fewest has died");
+        inboxes.clear();
+        assert_eq!(chosen(), None);
+    }
 }
