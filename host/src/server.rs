@@ -38,6 +38,9 @@ const REFUSALS_MAX: usize = 256;
 /// After an error of `accept` (too many open files), before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections accepted after the order to stop: as many as the system may hold ready, and no endless rush.
+const LAST_ACCEPTS_MAX: usize = 1024;
+
 /// What a server is made of.
 pub struct Parts {
     pub shared: Arc<Shared>,
@@ -122,7 +125,8 @@ async fn accept(
     }
     // Those that the system has accepted already may have sent a request.
     let listener = listener.into_std()?;
-    while let Ok((stream, peer)) = listener.accept() {
+    for _ in 0..LAST_ACCEPTS_MAX {
+        let Ok((stream, peer)) = listener.accept() else { break };
         let limits = &parts.shared.current.load().config.gateway.limits;
         if let Some(place) = Counted::new(&parts.shared, |shared| &shared.connections, limits.connections_max)
             && stream.set_nonblocking(true).is_ok()
