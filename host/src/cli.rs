@@ -55,14 +55,15 @@ pub struct Serve {
 
 #[derive(Debug, Clone, Args)]
 pub struct Workers {
+    // A request id has two hexadecimal digits for the thread, and the acceptor is one more.
     /// Worker threads; by default one for each core.
-    #[arg(long, value_name = "N", env = "AIPROXY_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", env = "AIPROXY_WORKERS", value_parser = clap::value_parser!(u16).range(1..=255))]
     pub workers: Option<u16>,
 }
 
 impl Workers {
     pub fn count(&self) -> usize {
-        self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(256), usize::from)
+        self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(255), usize::from)
     }
 }
 
@@ -103,4 +104,18 @@ pub struct Explain {
     pub method: String,
     /// Path, with the query if there is one.
     pub path: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_workers_than_request_ids_can_tell_apart() {
+        let workers = |count: &str| {
+            Cli::try_parse_from(["aiproxy-host", "--workers", count]).map(|cli| cli.serve.workers.count()).ok()
+        };
+        assert_eq!((workers("255"), workers("1")), (Some(255), Some(1)));
+        assert_eq!((workers("256"), workers("0")), (None, None));
+    }
 }
