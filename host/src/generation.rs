@@ -149,7 +149,7 @@ impl Loader {
     /// before any plugin is looked at, so that what they say is logged as gateway.json wants it.
     pub fn first(&mut self, configured: impl FnOnce(&Gateway)) -> Result<(Arc<Generation>, Vec<Problem>), Refused> {
         let (config, mut problems) = self.conf.first();
-        configured(&self.conf.gateway());
+        configured(&self.conf.newest_gateway());
         let mut broken: Vec<(String, String)> = Vec::new();
         let mut channels = Channels::new();
         // Plugins are looked at even beside a broken file, as long as it is known which ones there should be.
