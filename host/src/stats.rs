@@ -1,7 +1,8 @@
 //! Counters: written by one worker each, read by whoever asks.
 //!
 //! Every worker has its own set, so that counting is a load and a store on a cache line that no other worker writes;
-//! a reader adds the sets up. A [`Registry`] outlives generations: a channel that comes back finds its counters.
+//! a reader adds the sets up, and sees no part (the successful ones, say) larger than its whole: a worker counts the
+//! whole first, a reader reads it last. A [`Registry`] outlives generations: a channel that comes back finds its counters.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +16,16 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Only from the worker that owns it.
     pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        self.set(self.0.load(Ordering::Relaxed).wrapping_add(amount));
     }
 
     pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
+        self.0.store(value, Ordering::Release);
     }
 
+    /// With all that its worker counted before.
     pub fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -91,7 +93,6 @@ impl Registry {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for worker in &self.workers {
-            totals.exchanges += worker.exchanges.read();
             totals.succeeded += worker.succeeded.read();
             totals.websocket_asked += worker.websocket_asked.read();
             totals.duration_us += worker.duration_us.read();
@@ -100,6 +101,8 @@ impl Registry {
             for (id, counters) in channels.iter() {
                 *totals.exchanges_by_channel.entry(id.clone()).or_default() += counters.exchanges.read();
             }
+            // The whole, of which the others are parts.
+            totals.exchanges += worker.exchanges.read();
         }
         totals
     }
@@ -125,5 +128,25 @@ mod tests {
         }
         let totals = registry.totals();
         assert_eq!((totals.exchanges, totals.exchanges_by_channel["a"]), (6, 4));
+    }
+
+    #[test]
+    fn a_part_is_never_more_than_its_whole_while_workers_count() {
+        let registry = Registry::new(1);
+        let worker = registry.worker(0);
+        std::thread::scope(|scope| {
+            let counting = scope.spawn(|| {
+                for _ in 0..2_000_000 {
+                    worker.exchanges.add(1);
+                    worker.succeeded.add(1);
+                    worker.websocket_asked.add(1);
+                }
+            });
+            while !counting.is_finished() {
+                let totals = registry.totals();
+                assert!(totals.succeeded <= totals.exchanges, "{totals:?}");
+                assert!(totals.websocket_asked <= totals.exchanges, "{totals:?}");
+            }
+        });
     }
 }

@@ -40,6 +40,7 @@ pub struct Settle {
     uri: Uri,
     /// The client's address.
     client: HeaderValue,
+    is_websocket: bool,
     key: Option<Arc<ProxyKey>>,
     channel: Option<Rc<WorkerChannel>>,
     model: Option<String>,
@@ -62,6 +63,7 @@ impl Settle {
             method,
             uri,
             client,
+            is_websocket: false,
             key: None,
             channel: None,
             model: None,
@@ -94,7 +96,7 @@ impl Settle {
 
     /// The client asks for a WebSocket.
     pub fn websocket(&mut self) {
-        self.worker.counters.websocket_asked.add(1);
+        self.is_websocket = true;
     }
 
     /// The upstream's reply has begun.
@@ -130,7 +132,11 @@ impl Settle {
 
     fn count(&self, duration_us: u64, ended: SystemTime) {
         let counters = &self.worker.counters;
+        // The whole first: a reader must not see more parts than that.
         counters.exchanges.add(1);
+        if self.is_websocket {
+            counters.websocket_asked.add(1);
+        }
         counters.duration_us.add(duration_us);
         counters.last_end_s.set(unix_time_s(ended));
         let below_400 = self.status.is_some_and(|status| status.as_u16() < 400);

@@ -66,10 +66,10 @@ pub fn json(shared: &Shared) -> String {
         uptime_seconds: shared.stats.uptime().as_secs(),
         total_requests: totals.exchanges,
         successful_requests: totals.succeeded,
-        failed_requests: totals.exchanges - totals.succeeded,
+        failed_requests: totals.exchanges.saturating_sub(totals.succeeded),
         success_rate: percent(totals.succeeded, totals.exchanges),
         protocol_stats: ProtocolStats {
-            http_requests: totals.exchanges - totals.websocket_asked,
+            http_requests: totals.exchanges.saturating_sub(totals.websocket_asked),
             websocket_requests: totals.websocket_asked,
             websocket_connections: 0,
             websocket_connection_rate: percent(0, totals.websocket_asked),
@@ -92,7 +92,7 @@ pub fn json(shared: &Shared) -> String {
     serde_json::to_string(&stats).expect("statistics are plain data")
 }
 
-/// 0 of 0 is 0, to two decimals.
+/// 0 of 0 is 0, to two decimals, and never more than 100.
 fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 10_000.0).round() / 100.0 }
+    if whole == 0 { 0.0 } else { (part.min(whole) as f64 / whole as f64 * 10_000.0).round() / 100.0 }
 }
