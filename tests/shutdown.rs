@@ -254,3 +254,17 @@ async fn a_state_folder_in_use_is_refused_with_a_reason() {
     assert!(log.contains("in use by another aiproxy-host") && log.contains("--state"), "{log}");
     assert_eq!(get(process.address, "/healthz").await.status, 200, "the first goes on");
 }
+
+#[tokio::test]
+async fn an_access_log_that_nobody_reads_does_not_hold_up_the_end() {
+    let upstream = Upstream::start(|_| async { reply(200, "ok") }).await;
+    let mut process = Process::start(Conf::new(&upstream.url()).gateway("access_log", "stdout")).await;
+    // Far more than a pipe takes in, and nobody reads this one.
+    let long = "x".repeat(4000);
+    for _ in 0..100 {
+        assert_eq!(get(process.address, &format!("/{long}")).await.status, 200);
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().await.code(), Some(0));
+    assert!(process.log().contains("the access log"), "{}", process.log());
+}

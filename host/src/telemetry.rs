@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use crate::config::{AccessLog, Log, LogFormat};
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 /// How long lines may lie before they are written.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the process's end waits for the last lines: a pipe whose reader has stopped would hold it up for ever.
+const END_WAIT: Duration = Duration::from_secs(2);
 
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 static FORMAT: OnceLock<reload::Handle<Formatted, Filtering>> = OnceLock::new();
@@ -86,10 +88,12 @@ struct Shared {
     writer: std::sync::OnceLock<std::thread::Thread>,
 }
 
-/// The writing thread; dropping it writes what is left and ends it.
+/// The writing thread; dropping it writes what is left and ends it, unless the sink takes nothing for [`END_WAIT`].
 pub struct AccessLogWriter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has written everything.
+    ended: mpsc::Receiver<()>,
 }
 
 impl AccessLogWriter {
@@ -107,12 +111,16 @@ impl AccessLogWriter {
             buffers: Mutex::new(Vec::new()),
             writer: std::sync::OnceLock::new(),
         });
+        let (alive, ended) = mpsc::channel();
         let thread = std::thread::Builder::new().name("access-log".into()).spawn({
             let shared = shared.clone();
-            move || write_until_stopped(&shared, sink.as_mut())
+            move || {
+                let _alive: mpsc::Sender<()> = alive;
+                write_until_stopped(&shared, sink.as_mut());
+            }
         })?;
         let _ = shared.writer.set(thread.thread().clone());
-        Ok(Some(Self { shared, thread: Some(thread) }))
+        Ok(Some(Self { shared, thread: Some(thread), ended }))
     }
 
     pub fn buffer(&self) -> LineBuffer {
@@ -127,7 +135,11 @@ impl Drop for AccessLogWriter {
         self.shared.stopping.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            let _ = thread.join();
+            if self.ended.recv_timeout(END_WAIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                tracing::warn!("nobody takes the access log's lines; its last ones are lost");
+            } else {
+                let _ = thread.join();
+            }
         }
     }
 }
