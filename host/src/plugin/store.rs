@@ -33,7 +33,7 @@ pub struct State {
 }
 
 impl State {
-    /// A store whose instance may use `memory_bytes_max` of memory, all its memories together.
+    /// A store whose instance may use `memory_bytes_max` of memory, all its memories and tables together.
     pub fn store(engine: &wasmtime::Engine, voice: Voice, memory_bytes_max: usize) -> Store<Self> {
         let wasi = WasiCtx::builder()
             .stdout(voice.stream(Stream::Stdout))
@@ -97,22 +97,31 @@ pub struct Memory {
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
 const PARTS_MAX: usize = 256;
 
-impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let bytes = self.bytes + desired.saturating_sub(current);
+impl Memory {
+    /// Whether there is room for `bytes` more; `is_possible`: what exceeds the memory's or table's own maximum fails
+    /// without being allocated.
+    fn takes(&mut self, bytes: usize, is_possible: bool) -> bool {
+        let bytes = self.bytes.saturating_add(bytes);
         if bytes > self.bytes_max {
             self.refused = true;
-            return Ok(false);
+            return false;
         }
-        // What exceeds the memory's own maximum fails without being allocated.
-        if maximum.is_none_or(|maximum| desired <= maximum) {
+        if is_possible {
             self.bytes = bytes;
         }
-        Ok(true)
+        true
+    }
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.takes(desired.saturating_sub(current), maximum.is_none_or(|maximum| desired <= maximum)))
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+    /// An element is a pointer of the host's.
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let bytes = desired.saturating_sub(current).saturating_mul(size_of::<usize>());
+        Ok(desired <= TABLE_ELEMENTS_MAX && self.takes(bytes, maximum.is_none_or(|maximum| desired <= maximum)))
     }
 
     fn instances(&self) -> usize {
@@ -233,5 +242,18 @@ mod tests {
         assert!(!memory.memory_growing(200, 201, None).unwrap());
         assert!(memory.refused);
         assert_eq!(memory.bytes, 300);
+    }
+
+    #[test]
+    fn tables_are_memory_too() {
+        const ELEMENT: usize = size_of::<usize>();
+        let mut memory = Memory { bytes: 0, bytes_max: 100 * ELEMENT, refused: false };
+        assert!(memory.memory_growing(0, 50 * ELEMENT, None).unwrap());
+        assert!(memory.table_growing(0, 40, None).unwrap());
+        assert!(memory.table_growing(40, 50, Some(45)).unwrap());
+        assert_eq!(memory.bytes, 90 * ELEMENT, "what exceeds a table's own maximum is not allocated");
+        assert!(!memory.table_growing(40, 51, None).unwrap());
+        assert!(memory.refused);
+        assert!(!memory.memory_growing(50 * ELEMENT, 61 * ELEMENT, None).unwrap());
     }
 }

@@ -53,7 +53,7 @@ fn channel(settings: &Value) -> Arc<Channel> {
     })
 }
 
-fn sandbox() -> Sandbox {
+pub(super) fn sandbox() -> Sandbox {
     Sandbox {
         memory_bytes_max: 32 << 20,
         deadline: Duration::from_millis(30),
@@ -64,7 +64,7 @@ fn sandbox() -> Sandbox {
     }
 }
 
-fn deploy(settings: &Value, sandbox: Sandbox) -> Result<Arc<Deployed>, String> {
+pub(super) fn deploy(settings: &Value, sandbox: Sandbox) -> Result<Arc<Deployed>, String> {
     Deployed::new(engine(), puppet(), channel(settings), sandbox)
 }
 
@@ -360,6 +360,14 @@ fn a_component_too_large_for_the_pool_is_taken_on_demand() {
 #[test]
 fn a_component_that_needs_more_memory_than_allowed_from_the_start_is_refused() {
     let version = engine().load("p", &of_another_shape("(memory 1000)")).unwrap();
+    let refusal = Deployed::new(engine(), version, channel(&json!({})), sandbox()).err().unwrap();
+    assert!(refusal.contains("33554432 bytes of memory"), "{refusal}");
+}
+
+#[test]
+fn a_component_cannot_take_in_tables_what_it_may_not_have_in_memories() {
+    // 8 MB each, of 32 MiB.
+    let version = engine().load("p", &of_another_shape(&"(table 1000000 funcref)".repeat(5))).unwrap();
     let refusal = Deployed::new(engine(), version, channel(&json!({})), sandbox()).err().unwrap();
     assert!(refusal.contains("33554432 bytes of memory"), "{refusal}");
 }
