@@ -5,6 +5,7 @@
 //! generations in which neither the version nor the channel changed.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -127,14 +128,31 @@ impl Deployed {
         self.engine.discard(instance);
     }
 
-    /// Builds an ordered instance: on the loader thread.
+    /// Builds an ordered instance: on the loader thread, which all plugins share. So what was ordered before one could
+    /// not be built is left out after it: each might take a `configure_deadline` again. Nobody waits then.
     pub(super) fn build(self: &Arc<Self>) {
+        {
+            let mut supply = self.supply();
+            if self.failed(&mut supply).is_some() {
+                supply.ordered -= 1;
+                return;
+            }
+        }
+        let build_one = AssertUnwindSafe(|| self.build_one());
+        let delivery = catch_unwind(build_one).unwrap_or_else(|_| Err("the host panicked while building it".into()));
+        self.built(delivery);
+    }
+
+    fn build_one(&self) -> Result<Instance, String> {
         let built = build(&self.engine, &self.version, &self.channel, &self.speaker, &self.sandbox);
-        let delivery = match built {
+        match built {
             Ok((instance, profile)) if profile == self.profile => Ok(instance),
             Ok(_) => Err(DIFFERS.into()),
             Err(fault) => Err(fault.to_string()),
-        };
+        }
+    }
+
+    fn built(&self, delivery: Result<Instance, String>) {
         let mut supply = self.supply();
         supply.ordered -= 1;
         match delivery {
@@ -223,5 +241,32 @@ fn build(
             let pre = version.on_demand(engine).map_err(Fault::Unfit)?;
             Instance::build(pre, channel, speaker, sandbox)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::{deploy, sandbox};
+    use super::*;
+
+    #[test]
+    fn what_was_ordered_before_a_failure_is_not_built_after_it() {
+        let deployed = deploy(&json!({}), sandbox()).unwrap();
+        let begin = |failed| {
+            let mut supply = deployed.supply();
+            *supply = Supply { ordered: 2, failed, ..Supply::default() };
+        };
+        let state = || {
+            let supply = deployed.supply();
+            (supply.spares.len(), supply.ordered)
+        };
+        begin(Some((deployed.engine.now() + Duration::from_hours(1), "it was broken".into())));
+        deployed.build();
+        assert_eq!(state(), (0, 1), "skipped while the pause lasts");
+        begin(Some((Duration::ZERO, "it was broken".into())));
+        deployed.build();
+        assert_eq!(state(), (1, 1), "built after it");
     }
 }

@@ -5,6 +5,7 @@
 //! demand, for a component that is too large for the pool and for the time when the pool is empty.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak, mpsc};
@@ -137,12 +138,16 @@ impl Engine {
 
     /// One more spare instance, soon.
     pub(super) fn order(&self, deployed: Weak<Deployed>) {
-        self.loader.send(Job::Build(deployed));
+        self.loader.send(move || {
+            if let Some(deployed) = deployed.upgrade() {
+                deployed.build();
+            }
+        });
     }
 
     /// Drops an instance elsewhere: wiping its memory takes a while.
     pub(super) fn discard(&self, instance: Instance) {
-        self.loader.send(Job::Discard(instance));
+        self.loader.send(move || drop(instance));
     }
 }
 
@@ -213,12 +218,9 @@ impl Drop for Ticker {
     }
 }
 
-enum Job {
-    Build(Weak<Deployed>),
-    Discard(Instance),
-}
+type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread that builds and drops instances.
+/// The thread that builds and drops instances. A job that panics ends alone.
 struct Loader {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -226,25 +228,20 @@ struct Loader {
 
 impl Loader {
     fn start() -> std::io::Result<Self> {
-        let (jobs, ordered) = mpsc::channel();
+        let (jobs, ordered) = mpsc::channel::<Job>();
         let thread = thread::Builder::new().name("loader".into()).spawn(move || {
             for job in ordered {
-                match job {
-                    Job::Build(deployed) => {
-                        if let Some(deployed) = deployed.upgrade() {
-                            deployed.build();
-                        }
-                    }
-                    Job::Discard(instance) => drop(instance),
+                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                    tracing::error!("building or dropping a plugin's instance panicked, which is a bug of the gateway");
                 }
             }
         })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    fn send(&self, job: Job) {
+    fn send(&self, job: impl FnOnce() + Send + 'static) {
         // The thread outlives every sender, and without one there is nothing left to do.
-        let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+        let _ = self.jobs.as_ref().map(|jobs| jobs.send(Box::new(job)));
     }
 }
 
@@ -255,5 +252,19 @@ impl Drop for Loader {
         if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != thread::current().id()) {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_panics_does_not_end_the_loader() {
+        let loader = Loader::start().unwrap();
+        loader.send(|| panic!("on purpose"));
+        let (done, is_done) = mpsc::channel();
+        loader.send(move || done.send(()).unwrap());
+        assert_eq!(is_done.recv(), Ok(()));
     }
 }
