@@ -33,3 +33,26 @@ async fn the_next_channel_is_asked_when_one_declines_and_404_says_that_all_did()
     let reply = crate::support::send(gateway.address, request.body(Full::default()).unwrap()).await;
     assert_eq!((reply.status.as_u16(), reply.code().as_str()), (404, "no_channel_for_request"));
 }
+
+#[tokio::test]
+async fn a_channel_whose_plugin_is_backing_off_is_passed_over_while_another_serves() {
+    let upstream = Upstream::echo().await;
+    let conf = Conf::new(&upstream.url()).settings(json!({"behaviour": "loop"}));
+    let mut other = crate::support::channel(&upstream.url());
+    other["api_key"] = json!("the-other-key-0123");
+    let keys = json!([
+        {"proxy_key": crate::support::KEY, "id": "both", "channels": ["c", "other"]},
+        {"proxy_key": "sk-only-looping-01", "id": "one", "channel": "c"},
+    ]);
+    let conf = conf.channel("other", other).keys(keys).gateway("sandbox", json!({"back_off_ms": 3_600_000}));
+    let gateway = Gateway::start(conf).await;
+    let reply = post(gateway.address, "/x", "{}").await;
+    assert_eq!(reply.code(), "plugin_deadline_exceeded", "the exchange in whose call it happened pays");
+    for _ in 0..4 {
+        let reply = post(gateway.address, "/x", "{}").await;
+        assert_eq!(reply.echoed("authorization"), ["Bearer the-other-key-0123"]);
+    }
+    let reply = crate::support::ask(gateway.address, "GET", "/x", &[("x-api-key", "sk-only-looping-01")]).await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (503, "plugin_backing_off"));
+    assert!(reply.header("retry-after").is_some());
+}
