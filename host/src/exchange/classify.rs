@@ -23,7 +23,7 @@ use crate::json::{self, Documents};
 use crate::multipart;
 use crate::plugin::{Profile, Transport};
 
-/// Scanning yields to the worker's other exchanges after so many bytes.
+/// Looking through a body leaves the worker to other exchanges after so many bytes.
 const SCAN_BYTES_MAX: usize = 256 << 10;
 
 /// A body that has to be waited for must bring so many bytes in time: one that trickles would hold the budget for ever.
@@ -156,7 +156,7 @@ pub async fn facts(headers: &HeaderMap, held: Option<&Held>, profile: &Profile, 
         Content::Json => fields.read_json(&held.bytes, &mut facts).await,
         Content::Multipart if profile.reads_model => {
             let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            facts.model = multipart::field(content_type, &held.bytes, "model");
+            facts.model = form_model(content_type, &held.bytes).await;
         }
         Content::Multipart | Content::Other => {}
     }
@@ -171,6 +171,16 @@ pub fn accepts_events(headers: &HeaderMap) -> bool {
         })
     };
     names::has(headers, &ACCEPT) && headers.get_all(ACCEPT).iter().any(names_events)
+}
+
+/// The form's field `model`. A long form is searched on a thread of its own: a worker has other exchanges to serve.
+async fn form_model(content_type: &str, body: &Bytes) -> Option<String> {
+    if body.len() <= SCAN_BYTES_MAX {
+        return multipart::field(content_type, body, "model");
+    }
+    let (content_type, body) = (content_type.to_owned(), body.clone());
+    let search = tokio::task::spawn_blocking(move || multipart::field(&content_type, &body, "model"));
+    search.await.ok().flatten()
 }
 
 /// The places in a JSON body that a profile asks for, ready to be looked for.
@@ -291,5 +301,28 @@ impl Pieces {
 
     fn joined(self) -> Bytes {
         self.more.map_or(self.first, BytesMut::freeze)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_form_is_not_searched_on_the_worker() {
+        let content_type = "multipart/form-data; boundary=xYz";
+        let form = |file_bytes: usize| {
+            let part = |disposition: &str, value: &str| {
+                format!("--xYz\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{value}\r\n")
+            };
+            let file = part("name=\"file\"; filename=\"a.wav\"", &"-".repeat(file_bytes));
+            Bytes::from(format!("{file}{}--xYz--\r\n", part("name=\"model\"", "whisper")))
+        };
+        let short = form(1000);
+        assert_eq!(form_model(content_type, &short).now_or_never(), Some(Some("whisper".into())), "no detour");
+        let long = form(1 << 20);
+        let mut search = Box::pin(form_model(content_type, &long));
+        assert_eq!(search.as_mut().now_or_never(), None, "searched elsewhere");
+        assert_eq!(search.await.as_deref(), Some("whisper"));
     }
 }
