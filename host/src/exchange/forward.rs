@@ -117,7 +117,7 @@ pub fn add_forwarded(headers: &mut HeaderMap, client: &HeaderValue, host: Option
 /// The body with the plan's edits, every other byte as it was.
 pub async fn edited_body(bytes: Bytes, prepared: &Prepared) -> Result<Bytes, Failure> {
     let edits = &prepared.body_edits;
-    let result = if bytes.len() <= EDIT_INLINE_BYTES_MAX {
+    let result = if bytes.len().saturating_mul(edits.len()) <= EDIT_INLINE_BYTES_MAX {
         edit::apply(&bytes, edits)
     } else {
         let edits = edits.clone();
