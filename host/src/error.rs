@@ -46,7 +46,6 @@ pub enum Kind {
     BodyNotJson,
     BodyEdit,
     BodyBroken,
-    OriginRefused,
     WebSocketUnsupported,
     // The gateway's state.
     ChannelDisabled,
@@ -54,7 +53,6 @@ pub enum Kind {
     TooManyConnections,
     TooManyExchanges,
     InspectBudget,
-    ShuttingDown,
     // The plugin's doing.
     PluginRefused,
     PluginTrapped,
@@ -86,7 +84,7 @@ pub struct Facts {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 36] = [
         Self::MalformedRequest,
         Self::HeadTooLarge,
         Self::KeyMissing,
@@ -99,14 +97,12 @@ impl Kind {
         Self::BodyNotJson,
         Self::BodyEdit,
         Self::BodyBroken,
-        Self::OriginRefused,
         Self::WebSocketUnsupported,
         Self::ChannelDisabled,
         Self::ChannelUnavailable,
         Self::TooManyConnections,
         Self::TooManyExchanges,
         Self::InspectBudget,
-        Self::ShuttingDown,
         Self::PluginRefused,
         Self::PluginTrapped,
         Self::PluginDeadline,
@@ -145,14 +141,12 @@ impl Kind {
             K::BodyNotJson => (415, "body_not_json", Client),
             K::BodyEdit => (400, "body_edit_failed", Client),
             K::BodyBroken => (400, "body_incomplete", Client),
-            K::OriginRefused => (403, "origin_not_allowed", Client),
             K::WebSocketUnsupported => (400, "websocket_not_supported", Client),
             K::ChannelDisabled => (503, "channel_disabled", Gateway),
             K::ChannelUnavailable => (503, "channel_unavailable", Gateway),
             K::TooManyConnections => (503, "too_many_connections", Gateway),
             K::TooManyExchanges => (503, "too_many_exchanges", Gateway),
             K::InspectBudget => (503, "inspect_budget_exhausted", Gateway),
-            K::ShuttingDown => (503, "shutting_down", Gateway),
             K::PluginRefused => (502, "plugin_refused", Plugin),
             K::PluginTrapped => (502, "plugin_trapped", Plugin),
             K::PluginDeadline => (502, "plugin_deadline_exceeded", Plugin),

@@ -1,4 +1,4 @@
-//! Usage of a reply, read as it streams past: a JSON body, array elements, SSE events, NDJSON lines, text messages.
+//! Usage of a reply, read as it streams past: a JSON body, array elements, SSE events, NDJSON lines.
 //!
 //! A meter never holds a reply up, never keeps a piece of it and never fails an exchange: what cannot be read is
 //! flagged and left out. It reads only what is not compressed.
@@ -14,7 +14,7 @@ use crate::json::{Documents, Scanner};
 use set::Totals;
 use sse::{EventStream, Part};
 
-/// The meters of one reply, or of one socket.
+/// The meters of one reply.
 #[derive(Debug)]
 pub struct Meter {
     set: Arc<CompiledMeters>,
@@ -33,8 +33,6 @@ enum Framing {
         stream: EventStream,
         event: Event,
     },
-    /// Whole messages only.
-    Messages,
 }
 
 /// How far an SSE event's data has been read.
@@ -66,24 +64,15 @@ impl Meter {
             other if other.ends_with("+json") => (Framing::Json { is_sound: true }, Documents::Elements),
             _ => return None,
         };
-        Some(Self::with(set, framing, documents))
-    }
-
-    /// For a socket's text messages.
-    pub fn for_messages(set: Arc<CompiledMeters>) -> Self {
-        Self::with(set, Framing::Messages, Documents::One)
-    }
-
-    fn with(set: Arc<CompiledMeters>, framing: Framing, documents: Documents) -> Self {
         let scanner = Scanner::new(Arc::clone(set.query()), documents);
-        Self { totals: Totals::new(&set), scanner, framing, set }
+        Some(Self { totals: Totals::new(&set), scanner, framing, set })
     }
 
     /// The next piece of the body.
     pub fn push(&mut self, chunk: &[u8]) {
         let Self { set, scanner, framing, totals } = self;
         match framing {
-            Framing::Json { is_sound: false } | Framing::Messages => {}
+            Framing::Json { is_sound: false } => {}
             Framing::Json { is_sound } => {
                 let mut rest = chunk;
                 loop {
@@ -106,15 +95,6 @@ impl Meter {
         }
     }
 
-    /// A whole text message. One that is not JSON is left out.
-    pub fn push_text_message(&mut self, message: &[u8]) {
-        self.scanner.reset();
-        match self.scanner.push(message).and_then(|()| self.scanner.finish()) {
-            Ok(_) => self.totals.count(&self.set, &self.scanner),
-            Err(_) => self.totals.is_partial = true,
-        }
-    }
-
     /// The body is at its end, or will not go on: what was used as far as it could be read.
     pub fn finish(mut self) -> Usage {
         match &mut self.framing {
@@ -125,7 +105,7 @@ impl Meter {
             },
             // The standard drops an event without the blank line behind it; its tokens were used all the same.
             Framing::Events { event, .. } => event.end(&self.set, &mut self.scanner, &mut self.totals),
-            Framing::Json { is_sound: false } | Framing::Messages => {}
+            Framing::Json { is_sound: false } => {}
         }
         self.totals.into_usage(&self.set)
     }

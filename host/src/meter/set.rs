@@ -94,12 +94,6 @@ pub struct Usage {
     pub is_partial: bool,
 }
 
-impl Usage {
-    pub fn total(&self, name: &str) -> Option<f64> {
-        self.totals.iter().find(|(known, _)| **known == *name).map(|(_, value)| *value)
-    }
-}
-
 /// A reply's meters on their way.
 #[derive(Debug)]
 pub(super) struct Totals {

@@ -53,6 +53,10 @@ fn usage(set: &Arc<CompiledMeters>, content_type: &str, body: &str) -> Usage {
     whole
 }
 
+fn total(usage: &Usage, name: &str) -> Option<f64> {
+    usage.totals.iter().find(|(known, _)| **known == *name).map(|(_, value)| *value)
+}
+
 fn expect(usage: &Usage, totals: &[(&str, f64)]) {
     let seen: Vec<(&str, f64)> = usage.totals.iter().map(|(name, value)| (&**name, *value)).collect();
     assert_eq!(seen, totals);
@@ -133,7 +137,7 @@ fn values_that_are_no_quantities_are_as_good_as_absent() {
 #[test]
 fn malformed_input_is_flagged_and_what_was_read_stays() {
     let set = compiled(&[meter("x-n", &[&["/n"]], Fold::Sum, None)]);
-    for (content_type, body, total) in [
+    for (content_type, body, expected) in [
         (SSE, "data: {\"n\":1}\n\ndata: oops\n\ndata: {\"n\":2}\n\n", 3.0),
         (SSE, "data: {\"n\":1}\n\ndata: {\"n\":2}\n\ndata: {\"n\":", 3.0),
         (SSE, "data: {\"n\":1}\n\ndata: [DONE] \n\n", 1.0),
@@ -141,7 +145,7 @@ fn malformed_input_is_flagged_and_what_was_read_stays() {
         ("application/json", "[{\"n\":1},{\"n\":2},", 3.0),
     ] {
         let usage = usage(&set, content_type, body);
-        assert_eq!((usage.total("x-n"), usage.is_partial), (Some(total), true), "{body:?}");
+        assert_eq!((total(&usage, "x-n"), usage.is_partial), (Some(expected), true), "{body:?}");
     }
 }
 
@@ -155,28 +159,15 @@ fn an_event_without_its_blank_line_was_used_all_the_same() {
 #[test]
 fn ids_are_bounded_in_number_and_length() {
     let set = compiled(&[meter("x-n", &[&["/n"]], Fold::Last, Some("/id"))]);
-    let mut meter = Meter::for_messages(Arc::clone(&set));
-    for id in 0..1024 {
-        meter.push_text_message(format!(r#"{{"id":"{id}","n":1}}"#).as_bytes());
-    }
-    assert!(!meter.totals.is_partial);
-    meter.push_text_message(br#"{"id":"one more","n":1}"#);
-    meter.push_text_message(br#"{"id":"0","n":2}"#);
-    let usage = meter.finish();
-    assert_eq!((usage.total("x-n"), usage.is_partial), (Some(1025.0), true));
+    let line = |id: &str, n: u32| format!("{{\"id\":\"{id}\",\"n\":{n}}}\n");
+    let full: String = (0..1024).map(|id| line(&id.to_string(), 1)).collect();
+    let usage = |body: &str| usage_of(&set, "application/jsonl", &[body.as_bytes()]);
+    expect(&usage(&full), &[("x-n", 1024.0)]);
+    let beyond = usage(&format!("{full}{}{}", line("one more", 1), line("0", 2)));
+    assert_eq!((total(&beyond, "x-n"), beyond.is_partial), (Some(1025.0), true));
 
-    let mut meter = Meter::for_messages(set);
-    meter.push_text_message(format!(r#"{{"id":"{}","n":1}}"#, "x".repeat(257)).as_bytes());
-    let usage = meter.finish();
-    assert_eq!((usage.total("x-n"), usage.is_partial), (None, true));
-}
-
-#[test]
-fn text_messages_are_events() {
-    let mut meter = Meter::for_messages(openai_and_dashscope());
-    meter.push_text_message(br#"{"type":"session.created"}"#);
-    meter.push_text_message(br#"{"usage":{"input_tokens":1,"output_tokens":2}}"#);
-    expect(&meter.finish(), &[("input", 1.0), ("output", 2.0)]);
+    let long = usage(&line(&"x".repeat(257), 1));
+    assert_eq!((total(&long, "x-n"), long.is_partial), (None, true));
 }
 
 #[test]

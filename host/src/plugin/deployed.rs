@@ -27,8 +27,6 @@ pub struct Deployed {
     pub version: Arc<Version>,
     pub channel: Arc<Channel>,
     pub profile: Profile,
-    /// Unique in the process: a key for what is remembered about this deployment's answers.
-    pub id: u64,
     pub sandbox: Sandbox,
     engine: Arc<Engine>,
     speaker: Arc<Speaker>,
@@ -65,10 +63,9 @@ impl Deployed {
             return Err(DIFFERS.into());
         }
         let supply = Mutex::new(Supply { spares: vec![first, second], ..Supply::default() });
-        let id = engine.next_id();
         let engine = engine.clone();
         let back_off = BackOff::default();
-        let deployed = Arc::new(Self { version, channel, profile, id, sandbox, engine, speaker, back_off, supply });
+        let deployed = Arc::new(Self { version, channel, profile, sandbox, engine, speaker, back_off, supply });
         deployed.order(&mut deployed.supply());
         Ok(deployed)
     }

@@ -7,7 +7,7 @@
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -57,7 +57,6 @@ pub struct Engine {
     compilers: rayon::ThreadPool,
     spares: usize,
     started: Instant,
-    deployed: AtomicU64,
     loader: Loader,
     _ticker: Ticker,
 }
@@ -94,7 +93,6 @@ impl Engine {
             compilers,
             spares: options.spares.max(1),
             started: Instant::now(),
-            deployed: AtomicU64::new(0),
             loader: Loader::start().context("starting the loader thread")?,
             _ticker: Ticker::start(ticking).context("starting the epoch thread")?,
         }))
@@ -130,10 +128,6 @@ impl Engine {
     /// Since some moment at the start.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
-    }
-
-    pub(super) fn next_id(&self) -> u64 {
-        self.deployed.fetch_add(1, Relaxed)
     }
 
     /// One more spare instance, soon.

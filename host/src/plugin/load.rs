@@ -32,8 +32,6 @@ pub struct Version {
     pub name: String,
     /// SHA-256 of the component, in hexadecimal.
     pub hash: String,
-    /// The version of the interface that it exports.
-    pub interface: String,
     pooled: Option<ChannelPluginPre<State>>,
     /// Made when the pool has no room, from the pooled one's code.
     on_demand: OnceLock<Result<ChannelPluginPre<State>, String>>,
@@ -68,11 +66,11 @@ pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Version, LoadEr
     let (component, is_pooled) = component(engine, bytes, &hash)?;
     let allocation = if is_pooled { engine.pooled().expect("it was loaded there") } else { engine.on_demand() };
     look_at_imports(&component)?;
-    let interface = exported_version(&component)?;
+    look_at_exports(&component)?;
     let pre = link(allocation, &component)
         .map_err(|error| LoadError(format!("the component does not fit the interface: {}", one_line(&error))))?;
     let (pooled, on_demand) = if is_pooled { (Some(pre), OnceLock::new()) } else { (None, OnceLock::from(Ok(pre))) };
-    Ok(Version { name: name.to_owned(), hash, interface, pooled, on_demand })
+    Ok(Version { name: name.to_owned(), hash, pooled, on_demand })
 }
 
 fn link(allocation: &Allocation, component: &Component) -> wasmtime::Result<ChannelPluginPre<State>> {
@@ -167,7 +165,7 @@ fn is_offered(import: &str) -> bool {
 }
 
 /// The interface's version stands in the export's own name. Other exports are no matter: toolchains add theirs.
-fn exported_version(component: &Component) -> Result<String, LoadError> {
+fn look_at_exports(component: &Component) -> Result<(), LoadError> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(component.engine()).map(|(name, _)| name).collect();
     let versions = |of: &str| -> Vec<&str> {
@@ -175,7 +173,7 @@ fn exported_version(component: &Component) -> Result<String, LoadError> {
     };
     let found = versions(CHANNEL);
     if found.contains(&format!("@{INTERFACE}").as_str()) {
-        return Ok(INTERFACE.into());
+        return Ok(());
     }
     Err(LoadError(match found.first() {
         Some(&"") => format!("the export {CHANNEL} has no version: this gateway speaks {CHANNEL}@{INTERFACE}"),

@@ -22,10 +22,6 @@ impl Instances {
         Self { deployed, live: RefCell::new(None) }
     }
 
-    pub fn deployed(&self) -> &Arc<Deployed> {
-        &self.deployed
-    }
-
     /// Asks the plugin. Needs a tokio runtime with a timer, for the wait until an instance is ready; the call itself
     /// is over when it returns, within the sandbox's deadline.
     pub async fn decide(&self, request: &Request, caller: &Caller, request_id: &str) -> Result<Decision, Failure> {

@@ -153,9 +153,11 @@ fn logged(act: impl FnOnce()) -> String {
 
 #[test]
 fn a_plugin_is_told_the_request_and_answers_a_plan() {
-    let worker = Worker::new(&json!({"profile": {"headers": ["user-agent"], "reads_model": true, "body": ["/a", "/b"],
-        "meters": [[{"name": "input", "alternatives": [["/usage/input"]]}]], "reuse": "any-caller"}}));
-    let profile = &worker.instances.deployed().profile;
+    let settings = json!({"profile": {"headers": ["user-agent"], "reads_model": true, "body": ["/a", "/b"],
+        "meters": [[{"name": "input", "alternatives": [["/usage/input"]]}]], "reuse": "any-caller"}});
+    let deployed = deploy(&settings, sandbox()).unwrap();
+    let worker = Worker::of(deployed.clone());
+    let profile = &deployed.profile;
     assert_eq!(profile.headers, ["user-agent"]);
     assert_eq!((profile.reads_model, profile.body.len(), profile.reuse), (true, 2, Reuse::AnyCaller));
     let plan = worker.plan("/v1/x");

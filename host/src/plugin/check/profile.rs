@@ -42,11 +42,6 @@ impl Profile {
         }
         Ok(Self { headers, reads_model, body, socket_model, meters, reuse })
     }
-
-    /// Whether the host has to read the request body before this plugin can be asked.
-    pub fn reads_body(&self) -> bool {
-        self.reads_model || !self.body.is_empty()
-    }
 }
 
 fn meter(meter: &types::Meter) -> Result<(), String> {
@@ -97,7 +92,7 @@ mod tests {
     fn a_sound_profile_is_taken_as_it_is() {
         let profile = Profile::check(declared()).unwrap();
         assert_eq!(profile.headers, ["user-agent"]);
-        assert!(profile.reads_body());
+        assert!(profile.reads_model);
     }
 
     #[test]
