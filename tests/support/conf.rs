@@ -57,6 +57,12 @@ impl Conf {
         self
     }
 
+    /// These channels in place of all others.
+    pub fn channels(mut self, channels: Value) -> Self {
+        self.channels = channels;
+        self
+    }
+
     pub fn keys(mut self, keys: Value) -> Self {
         self.keys = keys;
         self
