@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::config::{Channel, Endpoint, Secret};
 use crate::error::{Failure, Kind};
 use crate::json::{Pointer, edit};
 use crate::plugin::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan};
+
+/// All but the unreserved characters, which are not to be encoded (RFC 3986, 2.3): keys are full of them, and not every
+/// server decodes what it compares.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What became of asking a plugin, in a form that can be kept.
 pub enum Answer {
@@ -116,7 +120,7 @@ fn body_edit(edit: &BodyEdit) -> edit::BodyEdit {
 }
 
 fn encoded(secret: &Secret) -> impl Iterator<Item = &str> {
-    utf8_percent_encode(secret.reveal(), NON_ALPHANUMERIC)
+    utf8_percent_encode(secret.reveal(), QUERY_VALUE)
 }
 
 fn sensitive(value: &str, channel: &Channel) -> Result<HeaderValue, Failure> {
