@@ -48,7 +48,7 @@ async fn send_as(gateway: &Gateway, fields: &[(&str, &str)], body: impl Into<Byt
 }
 
 #[tokio::test]
-async fn a_plugin_sees_the_headers_that_it_named_in_order_of_arrival_and_no_others() {
+async fn a_plugin_sees_the_headers_that_it_named_and_the_values_of_each_in_order_of_arrival() {
     let upstream = RawUpstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let profile = json!({"headers": ["x-absent", "x-first", "x-twice", "user-agent", "host"]});
     let gateway = Gateway::start(Conf::new(&upstream.url()).settings(json!({"profile": profile}))).await;
