@@ -153,7 +153,7 @@ async fn a_client_that_stops_reading_holds_its_exchange_no_longer_than_the_keep_
         async move {
             raw.next().await;
             raw.write("HTTP/1.1 200 OK\r\n\r\n").await;
-            while raw.0.write_all(&[b'x'; 65536]).await.is_ok() {}
+            while raw.0.write_all(&vec![b'x'; 65536]).await.is_ok() {}
             let _ = gone.send(());
         }
     })
@@ -239,7 +239,7 @@ async fn a_body_that_trickles_is_not_held_for_ever() {
     client.write(request("POST /", &["content-type: application/json", "content-length: 300000"])).await;
     for _ in 0..15 {
         tokio::time::sleep(Duration::from_millis(30)).await;
-        client.write([b' '; 20_000]).await;
+        client.write(vec![b' '; 20_000]).await;
     }
     assert_eq!(client.reply().await.status(), 200);
 }

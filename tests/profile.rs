@@ -165,7 +165,7 @@ async fn a_body_field_is_shown_as_text_or_as_json_and_not_when_it_is_long() {
     let pointers = ["/s", "/n", "/o", "/a/1", "/t", "/null", "/missing", "/a~1b", "/fits", "/long", "/big", "/twice/x"];
     let (_upstream, gateway) = echoing(json!({"body": pointers})).await;
     let (fits, long) = ("f".repeat(4096), "l".repeat(4097));
-    let big = format!(r#"[{}1]"#, "1,".repeat(2048));
+    let big = format!("[{}1]", "1,".repeat(2048));
     let body = format!(
         r#"{{"s": "say \"\u0041\"", "n": -1.50e3, "o": {{"k":[1,"2"]}}, "a": ["0", "1"], "t": true, "null": null,
             "a/b": "slash", "fits": "{fits}", "long": "{long}", "big": {big}, "twice": {{"x": 1}}, "twice": {{"x": 2}}}}"#

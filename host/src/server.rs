@@ -26,7 +26,7 @@ use crate::error::{Failure, Kind};
 use crate::exchange::Client;
 use crate::exchange::worker::{Counted, RequestId, Shared, Worker};
 use crate::shutdown::{Command, Commands};
-use crate::telemetry::AccessLogWriter;
+use crate::telemetry::LineWriter;
 use crate::upstream::{self, Tls, Upstream};
 
 use connection::Connection;
@@ -45,7 +45,7 @@ const LAST_ACCEPTS_MAX: usize = 1024;
 pub struct Parts {
     pub shared: Arc<Shared>,
     pub tls: Arc<Tls>,
-    pub access_log: Option<AccessLogWriter>,
+    pub access_log: Option<LineWriter>,
     /// Changes with every new generation.
     pub swapped: watch::Receiver<u64>,
     /// Called on SIGHUP.
@@ -186,7 +186,7 @@ fn seat(index: usize, parts: &Parts, ended: UnboundedSender<()>) -> anyhow::Resu
     let open = Arc::new(AtomicUsize::new(0));
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn({
         let (shared, tls, open) = (parts.shared.clone(), parts.tls.clone(), open.clone());
-        let (swapped, access_log) = (parts.swapped.clone(), parts.access_log.as_ref().map(AccessLogWriter::buffer));
+        let (swapped, access_log) = (parts.swapped.clone(), parts.access_log.as_ref().map(LineWriter::buffer));
         move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
             let runtime = runtime.expect("a worker needs a runtime: the system has no file descriptors left");

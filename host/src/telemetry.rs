@@ -1,8 +1,8 @@
 //! Logs: the operational log on stderr, and the access log, one JSON line an exchange.
 //!
-//! The access log never makes an exchange wait: a worker appends a line to its own buffer, whose lock nobody else holds
-//! for longer than a swap, and one thread writes the buffers out. When the sink is slower than the traffic, lines are
-//! dropped and counted, and the count is logged; memory stays bounded.
+//! Neither makes an exchange wait: a worker appends a line to a buffer, whose lock nobody holds for longer than a swap,
+//! and one thread for each log writes the buffers out. When the sink is slower than the traffic, or its reader has
+//! stopped, lines are dropped and counted, and the count is logged; memory stays bounded.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -28,19 +28,39 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 const END_WAIT: Duration = Duration::from_secs(2);
 
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+static LOG: OnceLock<LineBuffer> = OnceLock::new();
 static FORMAT: OnceLock<reload::Handle<Formatted, Filtering>> = OnceLock::new();
 
 type Filtering = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Formatted = Box<dyn Layer<Filtering> + Send + Sync>;
 
 /// Starts the operational log on stderr, with `AIPROXY_LOG` (filter directives such as `info,plugin=debug`) or `level`.
-/// Called once by the process; without it (in tests) nothing is logged.
-pub fn init(level: Level) {
+/// Called once by the process, which keeps what it gives to its end; without it (in tests) nothing is logged.
+pub fn init(level: Level) -> anyhow::Result<LineWriter> {
+    let writer = LineWriter::start("log", Box::new(io::stderr()))?;
+    let _ = LOG.set(writer.buffer());
     let (filter, filter_handle) = reload::Layer::new(filter(level));
     let (format, format_handle) = reload::Layer::new(formatted(LogFormat::Text));
     if tracing_subscriber::registry().with(filter).with(format).try_init().is_ok() {
         let _ = FILTER.set(filter_handle);
         let _ = FORMAT.set(format_handle);
+    }
+    Ok(writer)
+}
+
+/// One line of the operational log on its way to its buffer.
+struct LogLine;
+
+impl Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(log) = LOG.get() {
+            log.append(|lines| lines.extend_from_slice(bytes));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -66,14 +86,14 @@ fn filter(level: Level) -> EnvFilter {
 }
 
 fn formatted(format: LogFormat) -> Formatted {
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let layer = tracing_subscriber::fmt::layer().with_writer(|| LogLine).with_ansi(io::stderr().is_terminal());
     match format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     }
 }
 
-/// One worker's end of the access log.
+/// A place for lines: each worker has one of the access log, all of them share the operational log's.
 #[derive(Clone)]
 pub struct LineBuffer {
     shared: Arc<Shared>,
@@ -89,21 +109,26 @@ struct Shared {
 }
 
 /// The writing thread; dropping it writes what is left and ends it, unless the sink takes nothing for [`END_WAIT`].
-pub struct AccessLogWriter {
+pub struct LineWriter {
+    name: &'static str,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// Closed when the thread has written everything.
     ended: mpsc::Receiver<()>,
 }
 
-impl AccessLogWriter {
-    /// `None` when the access log is off.
-    pub fn start(target: &AccessLog) -> anyhow::Result<Option<Self>> {
-        let mut sink: Box<dyn Write + Send> = match target {
-            AccessLog::Off => return Ok(None),
-            AccessLog::Stdout => Box::new(io::stdout()),
-            AccessLog::File(path) => Box::new(open(path)?),
-        };
+/// Starts the access log; `None` when it is off.
+pub fn access_log(target: &AccessLog) -> anyhow::Result<Option<LineWriter>> {
+    let sink: Box<dyn Write + Send> = match target {
+        AccessLog::Off => return Ok(None),
+        AccessLog::Stdout => Box::new(io::stdout()),
+        AccessLog::File(path) => Box::new(open(path)?),
+    };
+    LineWriter::start("access log", sink).map(Some)
+}
+
+impl LineWriter {
+    fn start(name: &'static str, mut sink: Box<dyn Write + Send>) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             dirty: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -112,7 +137,7 @@ impl AccessLogWriter {
             writer: std::sync::OnceLock::new(),
         });
         let (alive, ended) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("access-log".into()).spawn({
+        let thread = std::thread::Builder::new().name(name.into()).spawn({
             let shared = shared.clone();
             move || {
                 let _alive: mpsc::Sender<()> = alive;
@@ -120,7 +145,7 @@ impl AccessLogWriter {
             }
         })?;
         let _ = shared.writer.set(thread.thread().clone());
-        Ok(Some(Self { shared, thread: Some(thread), ended }))
+        Ok(Self { name, shared, thread: Some(thread), ended })
     }
 
     pub fn buffer(&self) -> LineBuffer {
@@ -130,13 +155,13 @@ impl AccessLogWriter {
     }
 }
 
-impl Drop for AccessLogWriter {
+impl Drop for LineWriter {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             if self.ended.recv_timeout(END_WAIT) == Err(mpsc::RecvTimeoutError::Timeout) {
-                tracing::warn!("nobody takes the access log's lines; its last ones are lost");
+                tracing::warn!("nobody takes the lines of the {}; its last ones are lost", self.name);
             } else {
                 let _ = thread.join();
             }
@@ -180,7 +205,7 @@ fn write_until_stopped(shared: &Shared, sink: &mut dyn Write) {
                 match written {
                     Err(error) if !failing => {
                         failing = true;
-                        tracing::error!(%error, "the access log cannot be written; lines are lost until it can");
+                        tracing::error!(%error, "a log cannot be written; lines are lost until it can");
                     }
                     Ok(()) => failing = false,
                     Err(_) => {}
@@ -189,7 +214,7 @@ fn write_until_stopped(shared: &Shared, sink: &mut dyn Write) {
         }
         let dropped = shared.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            tracing::warn!(dropped, "the access log is slower than the traffic; lines were dropped");
+            tracing::warn!(dropped, "a log is slower than what is logged; lines were dropped");
         }
         if stopping {
             return;
@@ -223,7 +248,7 @@ mod tests {
     fn what_was_appended_is_in_the_file_once_the_writer_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let writer = AccessLogWriter::start(&AccessLog::File(path.clone())).unwrap().unwrap();
+        let writer = access_log(&AccessLog::File(path.clone())).unwrap().unwrap();
         let (one, two) = (writer.buffer(), writer.buffer());
         let threads: Vec<_> = [one, two]
             .into_iter()

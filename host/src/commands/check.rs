@@ -4,6 +4,7 @@ use anyhow::bail;
 use tracing::Level;
 
 use crate::cli::Check;
+use crate::commands::say;
 use crate::config::problem::Problem;
 use crate::generation::{Folders, Loader, Refused};
 use crate::plugin::{Engine, EngineOptions};
@@ -11,7 +12,7 @@ use crate::telemetry;
 
 pub fn run(options: &Check) -> anyhow::Result<()> {
     // What a plugin prints while it is configured, a panic's text among it, is in the log only.
-    telemetry::init(Level::WARN);
+    let _log = telemetry::init(Level::WARN)?;
     let engine = Engine::new(EngineOptions::default())?;
     let folders = Folders { conf: options.sources.conf.clone(), plugins: options.sources.plugins.clone() };
     let mut loader = Loader::new(engine, folders);
@@ -22,22 +23,20 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
                 match &state.deployed {
                     Ok(deployed) => {
                         let version = &deployed.version;
-                        println!("channel {id}: {}, plugin {} {}", state.status(), version.name, version.short_hash());
+                        let (name, hash) = (&version.name, version.short_hash());
+                        say(format!("channel {id}: {}, plugin {name} {hash}", state.status()));
                     }
-                    Err(reason) => println!("channel {id}: {reason}"),
+                    Err(reason) => say(format!("channel {id}: {reason}")),
                 }
             }
-            println!(
-                "ok: {} channels, {} proxy keys",
-                generation.channels.len(),
-                generation.config.keys.by_digest.len()
-            );
+            let keys = generation.config.keys.by_digest.len();
+            say(format!("ok: {} channels, {keys} proxy keys", generation.channels.len()));
             Ok(())
         }
         Err(Refused { problems, plugins }) => {
             print(&problems);
             for (file, reason) in plugins {
-                println!("error: {file}: {reason}");
+                say(format!("error: {file}: {reason}"));
             }
             bail!("the configuration is not sound")
         }
@@ -46,6 +45,6 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
 
 fn print(problems: &[Problem]) {
     for problem in problems {
-        println!("{problem}");
+        say(problem);
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use tracing::Level;
 
 use crate::cli::{Demo, Sources};
+use crate::commands::say;
 use crate::commands::serve::{self, Gateway};
 use crate::config::init::random_key;
 use crate::demo;
@@ -24,7 +25,7 @@ struct ProxyKeys {
 
 pub fn run(options: &Demo) -> anyhow::Result<()> {
     // The terminal is for the lines to paste.
-    telemetry::init(Level::WARN);
+    let _log = telemetry::init(Level::WARN)?;
     let upstream_keys = demo::Keys { bailian: random_key("sk-upstream-")?, gemini: random_key("AIza-upstream-")? };
     let proxy_keys = ProxyKeys { bailian: random_key("sk-aiproxy-")?, gemini: random_key("sk-aiproxy-")? };
     let upstream = start_upstream(upstream_keys.clone())?;
@@ -37,7 +38,7 @@ pub fn run(options: &Demo) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let commands = shutdown::signals()?;
     serve::announce(&listener, &gateway)?;
-    println!("{}", instructions(address, upstream, &proxy_keys));
+    say(instructions(address, upstream, &proxy_keys));
     gateway.run(listener, commands)
 }
 

@@ -14,6 +14,7 @@ use tokio::runtime::LocalOptions;
 use tracing::Level;
 
 use crate::cli::Explain;
+use crate::commands::say;
 use crate::commands::serve;
 use crate::config::{Endpoint, ProxyKey};
 use crate::exchange::explain::{Story, Verdict, explain};
@@ -29,7 +30,7 @@ use crate::upstream::{Limits, Tls, Upstream};
 const MASK: &str = "***";
 
 pub fn run(options: &Explain) -> anyhow::Result<()> {
-    telemetry::init(Level::WARN);
+    let _log = telemetry::init(Level::WARN)?;
     let (mut parts, form) = request(options)?;
     let body = options.model.as_ref().map(|model| Bytes::from(serde_json::json!({ "model": model }).to_string()));
     if body.is_some() {
@@ -50,7 +51,7 @@ pub fn run(options: &Explain) -> anyhow::Result<()> {
         anyhow::Ok(told(&story, &key, &parts, &status))
     })?;
     for (label, text) in lines {
-        println!("{label:<10} {text}");
+        say(format!("{label:<10} {text}"));
     }
     Ok(())
 }
@@ -80,7 +81,7 @@ fn key_by_id(generation: &Generation, id: &str) -> anyhow::Result<Arc<ProxyKey>>
     keys.values().find(|key| key.id == id).cloned().ok_or_else(|| {
         let mut ids: Vec<_> = keys.values().map(|key| key.id.as_str()).collect();
         ids.sort_unstable();
-        anyhow!("there is no proxy key with the id {id:?}; there are: {}", ids.join(", "))
+        anyhow!("there is no proxy key with this id; there are: {}", ids.join(", "))
     })
 }
 

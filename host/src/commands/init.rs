@@ -1,24 +1,25 @@
 //! `aiproxy-host init DIR`: writes a configuration to start from, and says what was written and what comes next.
 
 use crate::cli::Init;
+use crate::commands::say;
 use crate::config::init;
 use crate::plugin::embedded::EMBEDDED;
 
 pub fn run(options: &Init) -> anyhow::Result<()> {
     let report = init::write(&options.dir, EMBEDDED)?;
     for path in &report.written {
-        println!("written  {}", path.display());
+        say(format!("written  {}", path.display()));
     }
     for path in &report.kept {
-        println!("kept     {} (it was there already)", path.display());
+        say(format!("kept     {} (it was there already)", path.display()));
     }
     if !report.keys.is_empty() {
-        println!("\nproxy keys, one for each channel (they are in api_keys.json, and shown only now):");
+        say("\nproxy keys, one for each channel (they are in api_keys.json, and shown only now):");
     }
     for (channel, key) in &report.keys {
-        println!("  {channel}: {key}");
+        say(format!("  {channel}: {key}"));
     }
-    println!();
-    report.next_steps.iter().for_each(|step| println!("{step}"));
+    say("");
+    report.next_steps.iter().for_each(say);
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::plugin::{Engine, EngineOptions};
 use crate::server::{self, Parts};
 use crate::shutdown::{self, Commands};
 use crate::state::StateFolder;
-use crate::telemetry::{self, AccessLogWriter};
+use crate::telemetry;
 use crate::upstream::Tls;
 
 /// A gateway that has loaded everything and is ready to be bound.
@@ -31,7 +31,7 @@ pub struct Gateway {
 }
 
 pub fn run(options: &Serve) -> anyhow::Result<()> {
-    telemetry::init(Level::INFO);
+    let _log = telemetry::init(Level::INFO)?;
     let gateway = Gateway::load(&options.sources, &options.state, options.workers.count())?;
     let listener = bind(options.listen)?;
     // Before the announcement: whoever waits for it may send a signal at once.
@@ -102,7 +102,7 @@ impl Gateway {
         let generation = load(&mut loader, sources, |settings| telemetry::apply(&settings.log))?;
         let settings = &generation.config.gateway;
         let tls = Tls::new(settings.trusted_ca.as_deref())?;
-        let access_log = AccessLogWriter::start(&settings.access_log)?;
+        let access_log = telemetry::access_log(&settings.access_log)?;
         let shared = Arc::new(Shared::new(generation, loader.status(), workers)?);
         let (swap, swapped) = watch::channel(1);
         let watcher = Watcher::start(loader, shared.clone(), swap)?;

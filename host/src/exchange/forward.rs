@@ -49,6 +49,16 @@ pub fn clean_reply<B>(reply: &mut Response<B>, is_head: bool) -> Result<(), Fail
     if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::new(Kind::UpstreamBroken, "the upstream switched protocols without being asked"));
     }
+    // Undone by nobody, the coding would be part of the content without a word.
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if names::has(reply.headers(), &header::TRANSFER_ENCODING)
+        && !reply.headers().get_all(header::TRANSFER_ENCODING).iter().all(is_chunked)
+    {
+        return Err(Failure::new(
+            Kind::UpstreamBroken,
+            "the upstream replied with a transfer coding besides `chunked`",
+        ));
+    }
     // Of an HTTP/1.0 reply hyper would make one that ends with the connection, and one cut off would look complete.
     *reply.version_mut() = Version::HTTP_11;
     let keep_length = is_head || reply.status() == StatusCode::NOT_MODIFIED;

@@ -3,7 +3,7 @@
 //! Each is a way to make two parties read one message differently: more or less than one `Host`, a transfer coding that
 //! is not `chunked` alone, a target that names another authority, a method that asks for a tunnel.
 
-use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
 
 use crate::config::Limits;
@@ -17,6 +17,12 @@ pub fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Failure> {
     }
     if headers.len() > limits.header_count_max {
         return Err(Failure::new(Kind::HeadTooLarge, "the request has more header fields than the gateway accepts"));
+    }
+    let line_bytes = request.method().as_str().len() + uri.path().len() + uri.query().unwrap_or_default().len();
+    let field_bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    // hyper's own limit is one of its buffer, and lets through up to twice as much.
+    if line_bytes + headers.iter().map(field_bytes).sum::<usize>() > limits.header_bytes_max {
+        return Err(Failure::new(Kind::HeadTooLarge, "the request's head is larger than the gateway accepts"));
     }
     let mut hosts = headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());

@@ -243,15 +243,18 @@ fn missing(path: &Path) -> String {
 /// A file's bytes; `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let read = || {
-        if !std::fs::metadata(path)?.is_file() {
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_file() {
             return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
         }
+        if metadata.len() > FILE_BYTES_MAX {
+            return Err(std::io::Error::new(ErrorKind::FileTooLarge, "larger than 256 MiB"));
+        }
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     match read() {
-        Ok(bytes) if bytes.len() as u64 > FILE_BYTES_MAX => Err("the file is larger than 256 MiB".to_owned()),
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("the file cannot be read: {error}")),

@@ -19,7 +19,8 @@ use crate::error::{Failure, Kind};
 use self::names::{editable_header, is_token, pointer, query_name};
 pub use self::profile::Profile;
 
-const TARGET_BYTES_MAX: usize = 8 << 10;
+/// What the `http` crate takes, less some room for a base path and a credential.
+const TARGET_BYTES_MAX: usize = 60 << 10;
 const EDITS_MAX: usize = 64;
 const HEADER_VALUE_BYTES_MAX: usize = 8 << 10;
 const JSON_BYTES_MAX: usize = 256 << 10;

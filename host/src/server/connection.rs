@@ -45,7 +45,7 @@ const HTTP1_HEADERS_DEFAULT: usize = 100;
 const HTTP2_STREAMS_MAX: u32 = 256;
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Silence after which the system asks whether the client's machine is still there.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 /// How long a client may go on sending after the last reply, unread, before the connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long to wait for the rest of a preface that arrives in pieces.

@@ -103,7 +103,7 @@ fn every_unsound_part_of_a_plan_is_refused_with_its_kind_and_its_name() {
         (|p| p.path = "/a?b".into(), Kind::PluginAnswer, "holds '?'"),
         (|p| p.path = "/a#b".into(), Kind::PluginAnswer, "holds '#'"),
         (|p| p.path = "/a\r\nx: y".into(), Kind::PluginAnswer, r#""/a\r\nx: y""#),
-        (|p| p.path = format!("/{}", "a".repeat(8192)), Kind::PluginAnswer, "8193 bytes"),
+        (|p| p.path = format!("/{}", "a".repeat(60 << 10)), Kind::PluginAnswer, "61441 bytes"),
         (|p| p.query = Some("a\0".into()), Kind::PluginAnswer, "the query holds"),
         (|p| p.query = Some("a#b".into()), Kind::PluginAnswer, "the query holds"),
         (|p| p.headers.push(set("x-a", "b\r\nc: d")), Kind::PluginAnswer, r"b\r\nc: d"),
