@@ -74,7 +74,7 @@ async fn a_credential_in_the_query_never_has_another_of_its_name_beside_it() {
     let theirs = "api-version.token=theirs&a=%2F&api%2dversion%2Etoken=theirs&b&api-version.token";
     for (query, kept) in [(theirs, "a=%2F&b&"), ("api%2Dversion.token=theirs", ""), ("a=1&&b", "a=1&&b&"), ("", "")] {
         let reply = get(gateway.address, &format!("/x?{query}"), &[("x-api-key", KEY)]).await;
-        let expected = format!("GET /x?{kept}api-version.token={}", UPSTREAM_KEY.replace('-', "%2D"));
+        let expected = format!("GET /x?{kept}api-version.token={UPSTREAM_KEY}");
         assert_eq!(reply.echoed_line(), expected, "{query}");
     }
 }
