@@ -78,7 +78,7 @@ async fn marking(beat: watch::Receiver<u64>) -> Upstream {
     .await
 }
 
-/// One connection, kept busy until the word; gives how many exchanges each mark had.
+/// One connection, kept busy until the word; gives the mark of every exchange.
 async fn busy(address: SocketAddr, path: &'static str, done: watch::Receiver<bool>) -> Vec<String> {
     let stream = TcpStream::connect(address).await.expect("the gateway listens");
     stream.set_nodelay(true).expect("a socket option");
