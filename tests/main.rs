@@ -8,6 +8,7 @@ mod commands;
 mod default_plugins;
 mod edits;
 mod errors;
+mod framing;
 mod hot_swap;
 mod http;
 mod identity;

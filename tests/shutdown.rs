@@ -268,3 +268,30 @@ async fn an_access_log_that_nobody_reads_does_not_hold_up_the_end() {
     assert_eq!(process.ended().await.code(), Some(0));
     assert!(process.log().contains("the access log"), "{}", process.log());
 }
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_nothing_up() {
+    let conf = Conf::new("http://127.0.0.1:1");
+    conf.write();
+    let mut command = command(&conf, &conf.state());
+    let (unread, stderr) = std::io::pipe().expect("a pipe");
+    let mut child = command.stderr(stderr).stdout(std::process::Stdio::piped()).spawn().expect("the binary runs");
+    drop(command);
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    let address = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut stdout, &mut line).expect("an announcement");
+        line.trim().rsplit('/').next().expect("an address").parse().expect("an address")
+    });
+    let address: std::net::SocketAddr = soon("the announcement", address).await.expect("no panic");
+    // Each of these is a warning with a cause: far more than a pipe takes in.
+    for _ in 0..600 {
+        assert_eq!(get(address, "/x").await.status, 502);
+    }
+    assert_eq!(get(address, "/healthz").await.status, 200);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).expect("the process takes signals");
+    let ended = tokio::task::spawn_blocking(move || child.wait().expect("an end"));
+    assert_eq!(soon("the end", ended).await.expect("no panic").code(), Some(0));
+    drop(unread);
+}
