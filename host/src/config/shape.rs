@@ -96,9 +96,9 @@ fn object(members: &[(String, Node)], schema: &Value, outer: &str, problems: &mu
     kept
 }
 
-/// The name of an unknown field, which may be a key in the wrong place: no field has a digit or such a length.
+/// The name of an unknown field, which may be a key in the wrong place: fields have letters and `_`, and no such length.
 fn guarded(name: &str) -> Cow<'_, str> {
-    let is_suspect = name.len() > 32 || name.bytes().any(|b| b.is_ascii_digit());
+    let is_suspect = name.len() > 32 || name.bytes().any(|b| !b.is_ascii_alphabetic() && b != b'_');
     if is_suspect { Cow::Owned(name.chars().take(3).chain(['…']).collect()) } else { Cow::Borrowed(name) }
 }
 
