@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::back_off::BackOff;
 use super::check::Profile;
-use super::engine::Engine;
+use super::engine::{Engine, Ticking};
 use super::instance::{Fault, Instance};
 use super::load::Version;
 use super::log::Speaker;
@@ -73,6 +73,11 @@ impl Deployed {
     /// How long the plugin will not be asked, after a breach of its deadline.
     pub fn backing_off(&self) -> Option<Duration> {
         self.back_off.remaining(|| self.engine.now())
+    }
+
+    /// See [`Engine::ticking`].
+    pub(super) fn ticking(&self) -> Ticking<'_> {
+        self.engine.ticking()
     }
 
     pub(super) fn back_off(&self) {
@@ -230,6 +235,7 @@ fn build(
     speaker: &Arc<Speaker>,
     sandbox: &Sandbox,
 ) -> Result<(Instance, Profile), Fault> {
+    let _ticking = engine.ticking();
     let in_pool = version.pooled().map(|pre| Instance::build(pre, channel, speaker, sandbox));
     match in_pool {
         Some(Ok(built)) => Ok(built),

@@ -7,7 +7,7 @@
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ use super::store::State;
 
 /// How fine deadlines are measured.
 const TICK: Duration = Duration::from_millis(5);
+/// So many ticks without a call, and the ticking stops until the next: waking it costs a call a microsecond or two.
+const QUIET_TICKS: u32 = 100;
 /// Of a slot's memory, what is wiped instead of given back to the kernel when an instance goes.
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 /// Core instances and tables per component: `wit-component` makes a main module, a shim and a fix-up.
@@ -58,7 +60,7 @@ pub struct Engine {
     spares: usize,
     started: Instant,
     loader: Loader,
-    _ticker: Ticker,
+    ticker: Ticker,
 }
 
 /// One of the two wasmtime engines.
@@ -94,7 +96,7 @@ impl Engine {
             spares: options.spares.max(1),
             started: Instant::now(),
             loader: Loader::start().context("starting the loader thread")?,
-            _ticker: Ticker::start(ticking).context("starting the epoch thread")?,
+            ticker: Ticker::start(ticking).context("starting the epoch thread")?,
         }))
     }
 
@@ -102,6 +104,11 @@ impl Engine {
     /// Takes seconds for a large component: not for a worker.
     pub fn load(self: &Arc<Self>, name: &str, bytes: &[u8]) -> Result<Arc<Version>, LoadError> {
         load::load(self, name, bytes).map(Arc::new)
+    }
+
+    /// To be held during every call into a guest: without it a deadline is never noticed.
+    pub(super) fn ticking(&self) -> Ticking<'_> {
+        self.ticker.ticking()
     }
 
     pub(super) fn pooled(&self) -> Option<&Allocation> {
@@ -182,29 +189,77 @@ fn lower_priority() {
     }
 }
 
-/// Advances the epochs until it is dropped.
+/// Advances the epochs while guests are called, until it is dropped. Between calls it sleeps: an idle gateway, and one
+/// whose plugins' answers are reused, has no use for two hundred wake-ups a second.
 struct Ticker {
-    stop: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What callers and the ticking thread tell each other.
+#[derive(Default)]
+struct Pulse {
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+    is_asleep: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// Keeps the epochs going while it lives.
+pub(super) struct Ticking<'a>(&'a Pulse);
+
 impl Ticker {
     fn start(engines: Vec<wasmtime::Engine>) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let thread = thread::Builder::new().name("epochs".into()).spawn(move || {
-            while !stopped.load(Relaxed) {
-                thread::park_timeout(TICK);
-                engines.iter().for_each(wasmtime::Engine::increment_epoch);
-            }
+        let pulse = Arc::new(Pulse::default());
+        let thread = thread::Builder::new().name("epochs".into()).spawn({
+            let pulse = pulse.clone();
+            move || pulse.tick(&engines)
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { pulse, thread: Some(thread) })
+    }
+
+    fn ticking(&self) -> Ticking<'_> {
+        self.pulse.begun.fetch_add(1, SeqCst);
+        // Either this sees that the thread sleeps, or the thread sees the call that has begun: both orders are total.
+        if self.pulse.is_asleep.load(SeqCst)
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+        Ticking(&self.pulse)
+    }
+}
+
+impl Pulse {
+    fn tick(&self, engines: &[wasmtime::Engine]) {
+        let (mut seen, mut quiet_ticks) = (0, 0);
+        while !self.stop.load(SeqCst) {
+            thread::park_timeout(TICK);
+            engines.iter().for_each(wasmtime::Engine::increment_epoch);
+            let begun = self.begun.load(SeqCst);
+            quiet_ticks = if begun == seen && self.ended.load(SeqCst) == begun { quiet_ticks + 1 } else { 0 };
+            seen = begun;
+            if quiet_ticks >= QUIET_TICKS {
+                self.is_asleep.store(true, SeqCst);
+                if self.begun.load(SeqCst) == seen && !self.stop.load(SeqCst) {
+                    thread::park();
+                }
+                self.is_asleep.store(false, SeqCst);
+                quiet_ticks = 0;
+            }
+        }
+    }
+}
+
+impl Drop for Ticking<'_> {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, SeqCst);
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
+        self.pulse.stop.store(true, SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             let _ = thread.join();
@@ -252,6 +307,23 @@ impl Drop for Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ticking_stops_without_calls_and_begins_again_with_one() {
+        let ticker = Ticker::start(Vec::new()).unwrap();
+        let until = |asleep: bool| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while ticker.pulse.is_asleep.load(SeqCst) != asleep {
+                assert!(Instant::now() < deadline, "in vain: asleep {asleep}");
+                thread::yield_now();
+            }
+        };
+        until(true);
+        let ticking = ticker.ticking();
+        until(false);
+        drop(ticking);
+        until(true);
+    }
 
     #[test]
     fn a_job_that_panics_does_not_end_the_loader() {

@@ -32,7 +32,11 @@ impl Instances {
             return Err(Failure::new(Kind::PluginBackOff, message).retry_after(seconds));
         }
         let mut instance = self.instance().await?;
-        match instance.decide(request, caller, request_id, &deployed.sandbox) {
+        let decided = {
+            let _ticking = deployed.ticking();
+            instance.decide(request, caller, request_id, &deployed.sandbox)
+        };
+        match decided {
             Ok(answer) => {
                 self.keep(instance);
                 check::decision(answer, &deployed.channel, &deployed.profile)
