@@ -336,7 +336,12 @@ async fn a_key_with_several_channels_is_led_to_the_provider_that_has_the_model()
 async fn a_websocket_is_refused_with_a_message_that_says_so() {
     let demo = Demo::start().await;
     let gateway = gateway(demo.bailian()).await;
-    let fields = ["connection: Upgrade", "upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: eA=="];
+    let fields = [
+        "connection: Upgrade",
+        "upgrade: websocket",
+        "sec-websocket-version: 13",
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
     let reply = Raw::connect(gateway.address).await.ask("GET /api-ws/v1/inference", &fields).await;
     assert_eq!(reply.status(), 400);
     let body: Value = serde_json::from_str(&reply.body()).expect("an error is JSON");

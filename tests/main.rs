@@ -22,3 +22,8 @@ mod secrets;
 mod shutdown;
 mod streaming;
 mod upstreams;
+mod websocket;
+mod websocket_ends;
+mod websocket_frames;
+mod websocket_handshake;
+mod websocket_http2;

@@ -188,6 +188,7 @@ pub struct ProxyKey {
 #[derive(Debug, PartialEq, Clone)]
 pub struct Gateway {
     pub limits: Limits,
+    pub websocket: WebSocket,
     pub sandbox: Sandbox,
     /// Per plugin name, in place of `sandbox`.
     pub plugin_sandbox: HashMap<String, Sandbox>,
@@ -233,6 +234,19 @@ pub struct Limits {
     /// For all bodies that are being read at one time.
     pub inspect_budget_bytes: usize,
     pub drain: Duration,
+}
+
+/// What holds for open WebSockets.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct WebSocket {
+    pub message_bytes_max: usize,
+    /// For all messages that have come in part, or wait to be taken, at one time.
+    pub message_budget_bytes: usize,
+    /// Without a message in either direction.
+    pub idle_timeout: Duration,
+    /// After so much silence a side is asked; after as much again it counts as gone.
+    pub ping_interval: Duration,
+    pub close_when_disabled: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone)]

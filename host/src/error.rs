@@ -47,6 +47,9 @@ pub enum Kind {
     BodyEdit,
     BodyBroken,
     WebSocketUnsupported,
+    WebSocketHandshake,
+    WebSocketUpgradeRequired,
+    OriginNotAllowed,
     // The gateway's state.
     ChannelDisabled,
     ChannelUnavailable,
@@ -84,7 +87,7 @@ pub struct Facts {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::MalformedRequest,
         Self::HeadTooLarge,
         Self::KeyMissing,
@@ -98,6 +101,9 @@ impl Kind {
         Self::BodyEdit,
         Self::BodyBroken,
         Self::WebSocketUnsupported,
+        Self::WebSocketHandshake,
+        Self::WebSocketUpgradeRequired,
+        Self::OriginNotAllowed,
         Self::ChannelDisabled,
         Self::ChannelUnavailable,
         Self::TooManyConnections,
@@ -142,6 +148,9 @@ impl Kind {
             K::BodyEdit => (400, "body_edit_failed", Client),
             K::BodyBroken => (400, "body_incomplete", Client),
             K::WebSocketUnsupported => (400, "websocket_not_supported", Client),
+            K::WebSocketHandshake => (400, "websocket_handshake_invalid", Client),
+            K::WebSocketUpgradeRequired => (426, "websocket_upgrade_required", Client),
+            K::OriginNotAllowed => (403, "origin_not_allowed", Client),
             K::ChannelDisabled => (503, "channel_disabled", Gateway),
             K::ChannelUnavailable => (503, "channel_unavailable", Gateway),
             K::TooManyConnections => (503, "too_many_connections", Gateway),

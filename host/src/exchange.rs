@@ -8,6 +8,7 @@ pub mod cors;
 pub mod decide;
 pub mod explain;
 pub mod forward;
+pub mod handshake;
 pub mod head;
 pub mod identify;
 pub mod names;
@@ -15,10 +16,12 @@ pub mod plan;
 pub mod relay;
 pub mod reuse;
 pub mod settle;
+pub mod sockets;
 pub mod worker;
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -30,13 +33,17 @@ use crate::config::Limits;
 use crate::error::{Failure, Kind};
 use crate::exchange::classify::{Held, ReadLimits};
 use crate::exchange::decide::{Decided, Refusals};
+use crate::exchange::handshake::Offered;
 use crate::exchange::identify::{Form, Identified};
+use crate::exchange::plan::Prepared;
 use crate::exchange::relay::Reply;
+use crate::exchange::relay::websocket::{Accepted, Observer};
 use crate::exchange::settle::Settle;
-use crate::exchange::worker::{Counted, View, Worker, WorkerChannel, WorkerPlugin};
-use crate::meter::Meter;
+use crate::exchange::worker::{Counted, Reservation, View, Worker, WorkerChannel, WorkerPlugin};
+use crate::json::Query;
+use crate::meter::{MessageMeter, Meter};
 use crate::plugin::{Presented, Request as Record, Transport};
-use crate::upstream::RequestBody;
+use crate::upstream::{ReplyBody, RequestBody, Tunnel, Upgrade};
 
 /// What the connection knows of the client.
 #[derive(Debug, Clone)]
@@ -75,7 +82,8 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
                 Err(failure) => Err(failure),
             };
             let reply = match outcome {
-                Ok((reply, meter)) => relay::relay(reply, settle, meter),
+                Ok(Forwarded::Reply(reply, meter)) => relay::relay(reply, settle, meter),
+                Ok(Forwarded::Socket(socket)) => socket.relay(worker.clone(), view.clone(), settle),
                 Err(failure) => {
                     let reply = failure_reply(&failure, &request_id);
                     settle.failed(failure);
@@ -91,7 +99,30 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
     reply
 }
 
-type Relayable = (Response<crate::upstream::ReplyBody>, Option<Meter>);
+/// What came of sending the request upstream.
+#[expect(clippy::large_enum_variant, reason = "most are the large one, and each is taken apart at once")]
+enum Forwarded {
+    Reply(Response<ReplyBody>, Option<Meter>),
+    Socket(Box<Socket>),
+}
+
+/// A WebSocket that the upstream has accepted.
+struct Socket {
+    answer: Response<()>,
+    tunnel: Tunnel,
+    meter: Option<MessageMeter>,
+    /// Where to look for the model, where it is not known.
+    model: Option<Arc<Query>>,
+    key_digest: [u8; 32],
+}
+
+impl Socket {
+    fn relay(self, worker: Rc<Worker>, view: Rc<View>, settle: Settle) -> Response<Reply> {
+        let Self { answer, tunnel, meter, model, key_digest } = self;
+        let observer = Observer::new(settle, meter, model);
+        answer.map(|()| Reply::Switch(Box::new(Accepted { worker, view, tunnel, observer, key_digest })))
+    }
+}
 
 async fn run(
     worker: &Rc<Worker>,
@@ -100,7 +131,7 @@ async fn run(
     mut parts: Parts,
     body: Incoming,
     settle: &mut Settle,
-) -> Result<Relayable, Failure> {
+) -> Result<Forwarded, Failure> {
     let config = &view.generation.config;
     let limits = &config.gateway.limits;
     let place = Counted::new(&worker.shared, |shared| &shared.in_flight, limits.in_flight_max).ok_or_else(|| {
@@ -111,29 +142,22 @@ async fn run(
     let identified = identify::identify(&mut parts.headers, &mut parts.uri, &config.keys)?;
     settle.key(identified.key.clone());
 
-    if classify::transport(&parts.headers) == Transport::Websocket {
-        settle.websocket();
-        return Err(Failure::new(Kind::WebSocketUnsupported, "WebSockets are not supported on this channel"));
-    }
     let candidates: Vec<_> = view.channels_of(&identified.key).cloned().collect();
+    if classify::transport(&parts) == Transport::Websocket {
+        settle.websocket();
+        // In a box: the exchange's future, which is moved about, then has no room for what most requests do not need.
+        return Box::pin(open_socket(worker, view, client, parts, candidates, identified, settle)).await;
+    }
     let mut source = Source::Open(body);
     let read_limits = read_limits(limits);
     if candidates.iter().any(|candidate| reads_body(candidate)) {
         source = source.read_if_telling(&parts, read_limits, worker).await?;
     }
 
-    let decided = decided(worker, candidates, &parts, &source, &identified, settle).await?;
+    let decided = decided(worker, candidates, &parts, Transport::Http, &source, &identified, settle).await?;
     let Decided { channel, prepared } = decided;
 
-    let host = names::remove(&mut parts.headers, &header::HOST)
-        .or_else(|| parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()));
-    forward::clean_request(&mut parts.headers);
-    names::remove(&mut parts.headers, &header::EXPECT);
-    if parts.version == Version::HTTP_2 {
-        forward::join_cookies(&mut parts.headers);
-    }
-    forward::add_forwarded(&mut parts.headers, &client.address, host, client.is_tls);
-    prepared.edit_headers(&mut parts.headers);
+    make_upstreams(&mut parts, client, &prepared);
     if !prepared.plan.body.is_empty() {
         // In a box: few plans edit bodies, and the exchange's future is moved about.
         source = Box::pin(source.edited(&prepared, read_limits, worker)).await?;
@@ -149,7 +173,64 @@ async fn run(
     settle.replied(reply.status());
     let plugin = channel.plugin.as_ref().ok();
     let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
-    Ok((reply, meter))
+    Ok(Forwarded::Reply(reply, meter))
+}
+
+/// A handshake: the upstream's comes first, and only when it has succeeded does the client get its own.
+async fn open_socket(
+    worker: &Rc<Worker>,
+    view: &View,
+    client: &Client,
+    mut parts: Parts,
+    candidates: Vec<Rc<WorkerChannel>>,
+    identified: Identified,
+    settle: &mut Settle,
+) -> Result<Forwarded, Failure> {
+    let opening = handshake::check(&parts)?;
+    let origins = &view.generation.config.gateway.cors_origins;
+    handshake::check_origin(&parts.headers, handshake::host(&parts).as_ref(), origins)?;
+    let offered = Offered::new(&parts.headers, identified.form == Form::Subprotocol);
+
+    let source = Source::Held(Held::complete(Bytes::new(), &worker.shared));
+    let decided = decided(worker, candidates, &parts, Transport::Websocket, &source, &identified, settle).await?;
+    let Decided { channel, prepared } = decided;
+
+    make_upstreams(&mut parts, client, &prepared);
+    let asked = handshake::ask(&mut parts.headers);
+    let sent = forward::open(&worker.upstream, &prepared, &channel.channel.timeouts, parts.headers).await?;
+    let plugin = channel.plugin.as_ref().ok();
+    match sent {
+        Upgrade::Refused(mut reply) => {
+            forward::clean_reply(&mut reply, false)?;
+            settle.replied(reply.status());
+            let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
+            Ok(Forwarded::Reply(reply, meter))
+        }
+        Upgrade::Switched(mut headers, tunnel) => {
+            let chosen = handshake::verify(&asked, &headers)?;
+            forward::clean_switch(&mut headers);
+            let answer = opening.answer(headers, chosen, &offered);
+            settle.replied(answer.status());
+            let meter = plugin.and_then(|plugin| plugin.socket_meter(&prepared.plan));
+            let is_model_known = prepared.plan.model.is_some();
+            let model = plugin.filter(|_| !is_model_known).and_then(|plugin| plugin.socket_model.clone());
+            let key_digest = identified.digest;
+            Ok(Forwarded::Socket(Box::new(Socket { answer, tunnel, meter, model, key_digest })))
+        }
+    }
+}
+
+/// Turns the client's headers into what the upstream gets: hop-by-hop headers out, edits in, the credential last.
+fn make_upstreams(parts: &mut Parts, client: &Client, prepared: &Prepared) {
+    let host = handshake::host(parts);
+    names::remove(&mut parts.headers, &header::HOST);
+    forward::clean_request(&mut parts.headers);
+    names::remove(&mut parts.headers, &header::EXPECT);
+    if parts.version == Version::HTTP_2 {
+        forward::join_cookies(&mut parts.headers);
+    }
+    forward::add_forwarded(&mut parts.headers, &client.address, host, client.is_tls);
+    prepared.edit_headers(&mut parts.headers);
 }
 
 /// Asks the candidates' plugins in order.
@@ -157,6 +238,7 @@ async fn decided(
     worker: &Rc<Worker>,
     candidates: Vec<Rc<WorkerChannel>>,
     parts: &Parts,
+    transport: Transport,
     source: &Source,
     identified: &Identified,
     settle: &mut Settle,
@@ -164,14 +246,14 @@ async fn decided(
     let mut refusals = Refusals::default();
     for candidate in decide::order(worker, candidates) {
         settle.channel(candidate.clone());
-        let plugin = match decide::usable(&candidate) {
+        let plugin = match decide::usable(&candidate, transport) {
             Ok(plugin) => plugin,
             Err(failure) => {
                 refusals.add(failure);
                 continue;
             }
         };
-        let record = record(parts, source, identified, plugin).await;
+        let record = record(parts, transport, source, identified, plugin).await;
         let model = record.model.clone();
         let answer = match decide::ask(&candidate, plugin, record, &identified.key, &settle.request_id).await {
             Ok(answer) => answer,
@@ -190,7 +272,13 @@ async fn decided(
 }
 
 /// What this plugin is shown of the request.
-async fn record(parts: &Parts, source: &Source, identified: &Identified, plugin: &WorkerPlugin) -> Record {
+async fn record(
+    parts: &Parts,
+    transport: Transport,
+    source: &Source,
+    identified: &Identified,
+    plugin: &WorkerPlugin,
+) -> Record {
     let profile = &plugin.deployed.profile;
     let facts = match &plugin.fields {
         Some(fields) => classify::facts(&parts.headers, source.held(), profile, fields).await,
@@ -205,14 +293,16 @@ async fn record(parts: &Parts, source: &Source, identified: &Identified, plugin:
         })
         .collect();
     Record {
-        transport: Transport::Http,
-        method: parts.method.as_str().to_owned(),
+        transport,
+        // Over HTTP/2 a WebSocket is opened by CONNECT, which is the same to a plugin.
+        method: if parts.method == Method::CONNECT { "GET" } else { parts.method.as_str() }.to_owned(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(str::to_owned),
         presented: match identified.form {
             Form::Bearer => Presented::Authorization("bearer".to_owned()),
             Form::Header(name) => Presented::Header(name.to_owned()),
             Form::Query(name) => Presented::Query(name.to_owned()),
+            Form::Subprotocol => Presented::Subprotocol,
         },
         headers,
         model: facts.model,
@@ -272,7 +362,7 @@ impl Source {
         Ok(Self::Held(Held { bytes, ..held }))
     }
 
-    fn into_request_body(self) -> (RequestBody, Option<classify::Reservation>) {
+    fn into_request_body(self) -> (RequestBody, Option<Reservation>) {
         match self {
             Self::Open(body) => (RequestBody::stream(Bytes::new(), body), None),
             Self::Held(Held { bytes, trailers, rest: None, reservation }) => {
@@ -296,6 +386,9 @@ pub fn failure_reply(failure: &Failure, request_id: &str) -> Response<Reply> {
     }
     if failure.status() == http::StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if failure.kind == Kind::WebSocketUpgradeRequired {
+        handshake::require_upgrade(headers);
     }
     if failure.kind.closes_connection() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,13 +1,16 @@
-//! Usage of a reply, read as it streams past: a JSON body, array elements, SSE events, NDJSON lines.
+//! Usage of a reply, read as it streams past: a JSON body, array elements, SSE events, NDJSON lines, and the messages of
+//! a WebSocket ([`MessageMeter`]).
 //!
 //! A meter never holds a reply up, never keeps a piece of it and never fails an exchange: what cannot be read is
 //! flagged and left out. It reads only what is not compressed.
 
+mod message;
 mod set;
 mod sse;
 
 use std::sync::Arc;
 
+pub use message::MessageMeter;
 pub use set::{CompiledMeters, Fold, MeterError, MeterSpec, Usage};
 
 use crate::json::{Documents, Scanner};

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::config::Limits;
 use crate::error::{Failure, Kind};
 use crate::exchange::Client;
+use crate::exchange::sockets::Notice;
 use crate::exchange::worker::{Counted, RequestId, Shared, Worker};
 use crate::shutdown::{Command, Commands};
 use crate::telemetry::LineWriter;
@@ -254,11 +255,17 @@ async fn serve(
                 Some(Message::Drain(deadline)) => {
                     drain = Some(deadline);
                     open.borrow().values().for_each(|connection| connection.finish());
+                    worker.sockets.tell(Notice::Stopping);
                 }
                 Some(Message::Abort) | None => return,
             },
             // The view is made anew at the loop's start, so that an idle worker lets the old generation go.
-            changed = swapped.changed() => if changed.is_err() { return },
+            changed = swapped.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                worker.sockets.tell(Notice::Swapped);
+            }
             Some(()) = goings.recv() => {}
             () = tokio::time::sleep_until(until) => {
                 open.borrow().values().for_each(|connection| connection.sweep(&limits));

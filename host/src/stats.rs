@@ -4,7 +4,7 @@
 //! a reader adds the sets up, and sees no part (the successful ones, say) larger than its whole: a worker counts the
 //! whole first, a reader reads it last. A [`Registry`] outlives generations: a channel that comes back finds its counters.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -37,12 +37,26 @@ pub struct WorkerCounters {
     /// Of them, those whose reply was below 400 and was relayed to its end.
     pub succeeded: Counter,
     /// Of them, those that asked for a WebSocket.
+    pub websocket_ended: Counter,
+    /// WebSockets asked for, counted when they are.
     pub websocket_asked: Counter,
-    /// Sum of the exchanges' durations.
+    /// WebSockets that were opened, counted when they are.
+    pub websocket_accepted: Counter,
+    /// From the client, of all WebSockets; their payload.
+    pub messages_in: Counter,
+    pub message_bytes_in: Counter,
+    /// To the client.
+    pub messages_out: Counter,
+    pub message_bytes_out: Counter,
+    /// Sum of the exchanges' durations, those of WebSockets up to the end of their handshake.
     pub duration_us: Counter,
+    /// Sum of the times that WebSockets, which have ended, were open.
+    pub socket_duration_us: Counter,
     /// Unix time of the last exchange's end.
     pub last_end_s: Counter,
     channels: Mutex<HashMap<String, Arc<ChannelCounters>>>,
+    /// WebSockets that have ended, by close code.
+    closes: Mutex<BTreeMap<u16, u64>>,
 }
 
 /// One channel's share of a worker's counters.
@@ -56,6 +70,11 @@ impl WorkerCounters {
     pub fn channel(&self, id: &str) -> Arc<ChannelCounters> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         channels.entry(id.to_owned()).or_default().clone()
+    }
+
+    /// A WebSocket has ended with this close code.
+    pub fn closed(&self, code: u16) {
+        *self.closes.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
     }
 }
 
@@ -71,9 +90,17 @@ pub struct Registry {
 pub struct Totals {
     pub exchanges: u64,
     pub succeeded: u64,
+    pub websocket_ended: u64,
     pub websocket_asked: u64,
+    pub websocket_accepted: u64,
+    pub messages_in: u64,
+    pub message_bytes_in: u64,
+    pub messages_out: u64,
+    pub message_bytes_out: u64,
     pub duration_us: u64,
+    pub socket_duration_us: u64,
     pub last_end_s: u64,
+    pub closes: BTreeMap<u16, u64>,
     pub exchanges_by_channel: HashMap<String, u64>,
 }
 
@@ -94,8 +121,19 @@ impl Registry {
         let mut totals = Totals::default();
         for worker in &self.workers {
             totals.succeeded += worker.succeeded.read();
+            totals.websocket_ended += worker.websocket_ended.read();
+            totals.websocket_accepted += worker.websocket_accepted.read();
+            // The whole, of which the accepted ones are a part.
             totals.websocket_asked += worker.websocket_asked.read();
+            totals.messages_in += worker.messages_in.read();
+            totals.message_bytes_in += worker.message_bytes_in.read();
+            totals.messages_out += worker.messages_out.read();
+            totals.message_bytes_out += worker.message_bytes_out.read();
             totals.duration_us += worker.duration_us.read();
+            totals.socket_duration_us += worker.socket_duration_us.read();
+            for (code, count) in worker.closes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                *totals.closes.entry(*code).or_default() += count;
+            }
             totals.last_end_s = totals.last_end_s.max(worker.last_end_s.read());
             let channels = worker.channels.lock().unwrap_or_else(PoisonError::into_inner);
             for (id, counters) in channels.iter() {
@@ -139,13 +177,16 @@ mod tests {
                 for _ in 0..2_000_000 {
                     worker.exchanges.add(1);
                     worker.succeeded.add(1);
+                    worker.websocket_ended.add(1);
                     worker.websocket_asked.add(1);
+                    worker.websocket_accepted.add(1);
                 }
             });
             while !counting.is_finished() {
                 let totals = registry.totals();
                 assert!(totals.succeeded <= totals.exchanges, "{totals:?}");
-                assert!(totals.websocket_asked <= totals.exchanges, "{totals:?}");
+                assert!(totals.websocket_ended <= totals.exchanges, "{totals:?}");
+                assert!(totals.websocket_accepted <= totals.websocket_asked, "{totals:?}");
             }
         });
     }

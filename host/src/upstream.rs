@@ -14,6 +14,7 @@ mod proxy;
 mod tests;
 mod timer;
 mod tls;
+mod upgrade;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 pub use self::body::{ReplyBody, RequestBody};
 pub use self::pool::Limits;
 pub use self::tls::Tls;
+pub use self::upgrade::{Tunnel, Upgrade};
 
 use self::body::{Open, Progress, chain};
 use self::pool::{Lease, Pool, Sent, Slot};
@@ -139,11 +141,18 @@ impl Upstream {
     }
 
     async fn connect(&self, slot: &Rc<Slot>, endpoint: &Endpoint, limit: Duration) -> Result<Lease, Failure> {
-        tokio::time::timeout(limit, slot.connect(endpoint, &self.tls)).await.unwrap_or_else(|_| {
-            Err(Failure::new(Kind::UpstreamConnectTimeout, "no connection to the upstream was made in time")
-                .because(format!("{}:{} after {} s", endpoint.host, endpoint.port, limit.as_secs_f32())))
-        })
+        let connected = tokio::time::timeout(limit, slot.connect(endpoint, &self.tls)).await;
+        connected.unwrap_or_else(|_| Err(connect_timeout(endpoint, limit)))
     }
+}
+
+fn connect_timeout(endpoint: &Endpoint, limit: Duration) -> Failure {
+    Failure::new(Kind::UpstreamConnectTimeout, "no connection to the upstream was made in time").because(format!(
+        "{}:{} after {} s",
+        endpoint.host,
+        endpoint.port,
+        limit.as_secs_f32()
+    ))
 }
 
 /// Waits for the reply's head until `first_byte` after the request's last byte.

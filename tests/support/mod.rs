@@ -10,6 +10,7 @@ pub mod guests;
 pub mod http2;
 pub mod loaded;
 pub mod process;
+pub mod sockets;
 pub mod tls;
 pub mod upstream;
 pub mod wire;

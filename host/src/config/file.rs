@@ -133,6 +133,7 @@ pub struct KeyFile {
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayFile {
     pub limits: LimitsFile,
+    pub websocket: WebSocketFile,
     pub sandbox: SandboxFile,
     /// By plugin name: what differs from `sandbox`.
     pub plugin_sandbox: BTreeMap<String, SandboxFile>,
@@ -200,6 +201,38 @@ impl Default for LimitsFile {
             inspect_bytes_max: 32 << 20,
             inspect_budget_bytes: 256 << 20,
             drain_ms: 30_000,
+        }
+    }
+}
+
+/// What holds for open WebSockets.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebSocketFile {
+    /// Bytes of one message, all its fragments together; a larger one closes the socket with 1009.
+    #[schemars(range(min = 1024, max = 1_073_741_824))]
+    pub message_bytes_max: u32,
+    /// Bytes of all messages that have come in part, or wait to be taken, at one time.
+    #[schemars(range(min = 1024, max = 1_099_511_627_776_u64))]
+    pub message_budget_bytes: u64,
+    /// Milliseconds without a message in either direction after which a socket is closed.
+    #[schemars(range(min = 100, max = 86_400_000))]
+    pub idle_timeout_ms: u32,
+    /// Milliseconds of silence after which a side is asked with a ping; after as many again it counts as gone.
+    #[schemars(range(min = 100, max = 3_600_000))]
+    pub ping_interval_ms: u32,
+    /// Whether open sockets are closed, with 1008, when their proxy key or channel is disabled; otherwise they live on.
+    pub close_when_disabled: bool,
+}
+
+impl Default for WebSocketFile {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 64 << 20,
+            message_budget_bytes: 512 << 20,
+            idle_timeout_ms: 3_600_000,
+            ping_interval_ms: 30_000,
+            close_when_disabled: false,
         }
     }
 }

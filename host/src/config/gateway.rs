@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::document::{self, Node};
-use super::file::{AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, schema};
+use super::file::{
+    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, WebSocketFile, schema,
+};
 use super::load::Part;
 use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
-use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, shape, url};
+use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, WebSocket, shape, url};
 
 /// Reads the file's bytes; relative paths in it start at its folder.
 pub fn read(bytes: &[u8], file: &Path) -> Part<Gateway> {
@@ -28,6 +30,7 @@ impl Default for Gateway {
         let file = GatewayFile::default();
         Self {
             limits: file.limits.into(),
+            websocket: file.websocket.into(),
             sandbox: file.sandbox.into(),
             plugin_sandbox: std::collections::HashMap::new(),
             trusted_ca: None,
@@ -41,6 +44,12 @@ impl Default for Gateway {
 impl Default for Limits {
     fn default() -> Self {
         LimitsFile::default().into()
+    }
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        WebSocketFile::default().into()
     }
 }
 
@@ -61,12 +70,19 @@ fn gateway(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> Option<Ga
         let spot = reader.spot(&["limits", "inspect_bytes_max"]);
         reader.problems.error(&spot, what, "raise the budget, or lower this");
     }
+    let websocket: WebSocket = file.websocket.into();
+    if websocket.message_bytes_max > websocket.message_budget_bytes {
+        let what = "is larger than websocket.message_budget_bytes, the bound for all messages together";
+        let spot = reader.spot(&["websocket", "message_bytes_max"]);
+        reader.problems.error(&spot, what, "raise the budget, or lower this");
+    }
     for name in file.plugin_sandbox.keys().filter(|name| !is_name(name)) {
         let spot = reader.spot(&["plugin_sandbox", name]);
         reader.problems.error(&spot, "is not the name of a plugin", NAME_RULE);
     }
     Some(Gateway {
         limits,
+        websocket,
         sandbox: file.sandbox.into(),
         plugin_sandbox: file.plugin_sandbox.into_iter().map(|(name, sandbox)| (name, sandbox.into())).collect(),
         trusted_ca: file.trusted_ca.map(|path| reader.trusted_ca(&path)),
@@ -165,6 +181,18 @@ impl From<LimitsFile> for Limits {
             inspect_bytes_max: file.inspect_bytes_max as usize,
             inspect_budget_bytes: usize::try_from(file.inspect_budget_bytes).unwrap_or(usize::MAX),
             drain: Duration::from_millis(file.drain_ms.into()),
+        }
+    }
+}
+
+impl From<WebSocketFile> for WebSocket {
+    fn from(file: WebSocketFile) -> Self {
+        Self {
+            message_bytes_max: file.message_bytes_max as usize,
+            message_budget_bytes: usize::try_from(file.message_budget_bytes).unwrap_or(usize::MAX),
+            idle_timeout: Duration::from_millis(file.idle_timeout_ms.into()),
+            ping_interval: Duration::from_millis(file.ping_interval_ms.into()),
+            close_when_disabled: file.close_when_disabled,
         }
     }
 }

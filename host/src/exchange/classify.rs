@@ -5,20 +5,20 @@
 //! take the last one, and a request must not be routed by one `model` and served by another.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::request::Parts;
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::error::{Failure, Kind};
-use crate::exchange::names;
-use crate::exchange::worker::Shared;
+use crate::exchange::worker::{Reservation, Shared};
+use crate::exchange::{handshake, names};
 use crate::json::{self, Documents};
 use crate::multipart;
 use crate::plugin::{Profile, Transport};
@@ -50,8 +50,13 @@ pub struct Held {
 impl Held {
     /// A body that is all there, and counts towards no budget.
     pub fn complete(bytes: Bytes, shared: &Arc<Shared>) -> Self {
-        Self { bytes, trailers: None, rest: None, reservation: Reservation { shared: shared.clone(), bytes: 0 } }
+        Self { bytes, trailers: None, rest: None, reservation: inspection(shared) }
     }
+}
+
+/// A held body's share of the budget for all of them.
+fn inspection(shared: &Arc<Shared>) -> Reservation {
+    Reservation::new(shared, |shared| &shared.inspected_bytes)
 }
 
 /// What the body says, in the words of a profile.
@@ -62,17 +67,8 @@ pub struct Facts {
     pub body: Vec<Option<String>>,
 }
 
-pub fn transport(headers: &HeaderMap) -> Transport {
-    let names_token = |name, token: &str| {
-        headers.get_all(name).iter().any(|value| {
-            value.to_str().is_ok_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
-        })
-    };
-    if names::has(headers, &UPGRADE) && names_token(UPGRADE, "websocket") && names_token(CONNECTION, "upgrade") {
-        Transport::Websocket
-    } else {
-        Transport::Http
-    }
+pub fn transport(parts: &Parts) -> Transport {
+    if handshake::is_asked_for(parts) { Transport::Websocket } else { Transport::Http }
 }
 
 /// Whether this body could tell what a profile asks for.
@@ -84,7 +80,7 @@ pub fn is_readable(headers: &HeaderMap, body: &Incoming, bytes_max: usize) -> bo
 
 /// Reads the body to its end, or to the limit.
 pub async fn read(mut body: Incoming, limits: ReadLimits, shared: &Arc<Shared>) -> Result<Held, Failure> {
-    let mut reservation = Reservation { shared: shared.clone(), bytes: 0 };
+    let mut reservation = inspection(shared);
     let mut pieces = Pieces::default();
     let mut trailers = None;
     let mut pace = Pace { idle: limits.idle, running: None };
@@ -255,25 +251,6 @@ fn kind(headers: &HeaderMap) -> Content {
     }
 }
 
-/// The share of the process-wide budget that a held body has taken; given back when dropped.
-pub struct Reservation {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Reservation {
-    fn grow(&mut self, bytes: usize, budget_bytes: usize) -> bool {
-        self.bytes += bytes;
-        self.shared.inspected_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= budget_bytes
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.shared.inspected_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// Pieces of a body; usually there is one, and then nothing is copied.
 #[derive(Default)]
 struct Pieces {
@@ -308,8 +285,8 @@ impl Pieces {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_long_form_is_not_searched_on_the_worker() {
+    #[test]
+    fn a_long_form_is_not_searched_on_the_worker() {
         let content_type = "multipart/form-data; boundary=xYz";
         let form = |file_bytes: usize| {
             let part = |disposition: &str, value: &str| {
@@ -318,11 +295,19 @@ mod tests {
             let file = part("name=\"file\"; filename=\"a.wav\"", &"-".repeat(file_bytes));
             Bytes::from(format!("{file}{}--xYz--\r\n", part("name=\"model\"", "whisper")))
         };
-        let short = form(1000);
-        assert_eq!(form_model(content_type, &short).now_or_never(), Some(Some("whisper".into())), "no detour");
-        let long = form(1 << 20);
-        let mut search = Box::pin(form_model(content_type, &long));
-        assert_eq!(search.as_mut().now_or_never(), None, "searched elsewhere");
-        assert_eq!(search.await.as_deref(), Some("whisper"));
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let short = form(1000);
+            assert_eq!(form_model(content_type, &short).now_or_never(), Some(Some("whisper".into())), "no detour");
+            // The only other thread is busy, so a search that goes there cannot be over.
+            let (release, held) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || held.recv());
+            let long = form(1 << 20);
+            let mut search = Box::pin(form_model(content_type, &long));
+            assert_eq!(search.as_mut().now_or_never(), None, "searched elsewhere");
+            release.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            assert_eq!(search.await.as_deref(), Some("whisper"));
+        });
     }
 }

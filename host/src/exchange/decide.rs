@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind};
 use crate::exchange::plan::{Answer, Prepared};
 use crate::exchange::reuse::Record;
 use crate::exchange::worker::{Worker, WorkerChannel, WorkerPlugin};
-use crate::plugin::{Caller, Decision, Request, Reuse};
+use crate::plugin::{Caller, Decision, Request, Reuse, Transport};
 
 /// The channel that serves, and how.
 pub struct Decided {
@@ -62,9 +62,12 @@ pub fn order(worker: &Worker, mut candidates: Vec<Rc<WorkerChannel>>) -> Vec<Rc<
 }
 
 /// Why this channel cannot be asked at the moment.
-pub fn usable(candidate: &WorkerChannel) -> Result<&Rc<WorkerPlugin>, Failure> {
+pub fn usable(candidate: &WorkerChannel, transport: Transport) -> Result<&Rc<WorkerPlugin>, Failure> {
     if !candidate.channel.active {
         return Err(Failure::new(Kind::ChannelDisabled, "this channel is disabled"));
+    }
+    if transport == Transport::Websocket && !candidate.channel.supports_websocket {
+        return Err(Failure::new(Kind::WebSocketUnsupported, "WebSockets are not supported on this channel"));
     }
     candidate.plugin.as_ref().map_err(|reason| {
         Failure::new(Kind::ChannelUnavailable, "this channel has no working plugin at the moment").because(reason)
@@ -88,14 +91,14 @@ pub async fn ask(
     let reuse = plugin.deployed.profile.reuse;
     if reuse == Reuse::Never {
         let decision = call(plugin, &request, &caller(), request_id).await?;
-        return Answer::from_decision(decision, &candidate.channel).map(Rc::new);
+        return Answer::from_decision(decision, &candidate.channel, request.transport).map(Rc::new);
     }
     let record = Record { caller: (reuse == Reuse::SameCaller).then(caller), request };
     if let Some(answer) = plugin.answers.borrow_mut().find(&record) {
         return Ok(answer);
     }
     let decision = call(plugin, &record.request, &caller(), request_id).await?;
-    let answer = Rc::new(Answer::from_decision(decision, &candidate.channel)?);
+    let answer = Rc::new(Answer::from_decision(decision, &candidate.channel, record.request.transport)?);
     plugin.answers.borrow_mut().keep(record, answer.clone());
     Ok(answer)
 }

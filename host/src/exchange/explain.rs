@@ -8,12 +8,13 @@ use http::request::Parts;
 
 use crate::config::ProxyKey;
 use crate::error::Failure;
-use crate::exchange::classify::Held;
+use crate::exchange::classify::{self, Held};
 use crate::exchange::decide::{self, Decided, Refusals};
 use crate::exchange::identify::{Form, Identified};
 use crate::exchange::plan::Answer;
 use crate::exchange::worker::{Worker, WorkerChannel};
 use crate::exchange::{Source, record};
+use crate::plugin::Transport;
 
 /// What one candidate said.
 pub enum Verdict {
@@ -36,10 +37,11 @@ pub async fn explain(worker: &Rc<Worker>, key: Arc<ProxyKey>, form: Form, parts:
     let view = worker.view();
     let candidates = view.channels_of(&key).cloned().collect();
     let source = Source::Held(Held::complete(body.unwrap_or_default(), &worker.shared));
-    let identified = Identified { key, form };
+    let identified = Identified { key, form, digest: [0; 32] };
+    let transport = classify::transport(parts);
     let mut story = Story { asked: Vec::new(), decided: None, model: None };
     for candidate in decide::order(worker, candidates) {
-        let (verdict, decided) = ask(&candidate, &identified, parts, &source, &mut story.model).await;
+        let (verdict, decided) = ask(&candidate, &identified, parts, transport, &source, &mut story.model).await;
         let ends = matches!(verdict, Verdict::Sends | Verdict::Fails(_));
         story.asked.push((candidate, verdict));
         if ends {
@@ -54,14 +56,15 @@ async fn ask(
     candidate: &Rc<WorkerChannel>,
     identified: &Identified,
     parts: &Parts,
+    transport: Transport,
     source: &Source,
     model: &mut Option<String>,
 ) -> (Verdict, Option<Decided>) {
-    let plugin = match decide::usable(candidate) {
+    let plugin = match decide::usable(candidate, transport) {
         Ok(plugin) => plugin,
         Err(failure) => return (Verdict::Unusable(failure), None),
     };
-    let record = record(parts, source, identified, plugin).await;
+    let record = record(parts, transport, source, identified, plugin).await;
     model.clone_from(&record.model);
     let answer = match decide::ask(candidate, plugin, record, &identified.key, "explain").await {
         Ok(answer) => answer,

@@ -14,7 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::exchange::names;
 use crate::exchange::plan::Prepared;
 use crate::json::edit::{self, EditFault};
-use crate::upstream::{ReplyBody, RequestBody, Upstream};
+use crate::upstream::{ReplyBody, RequestBody, Upgrade, Upstream};
 
 /// Bodies longer than this are edited on a thread of their own, not on the worker.
 const EDIT_INLINE_BYTES_MAX: usize = 256 << 10;
@@ -66,6 +66,12 @@ pub fn clean_reply<B>(reply: &mut Response<B>, is_head: bool) -> Result<(), Fail
     // The provider's other addresses are not the gateway's: browsers would take requests and keys elsewhere.
     names::remove(reply.headers_mut(), &header::ALT_SVC);
     Ok(())
+}
+
+/// Removes what the head of an upstream's switch to a WebSocket must not carry on.
+pub fn clean_switch(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers, false);
+    names::remove(headers, &header::ALT_SVC);
 }
 
 /// HTTP/2 splits `Cookie` into crumbs, which HTTP/1 does not know (RFC 9113, section 8.2.3).
@@ -142,6 +148,16 @@ pub async fn edited_body(bytes: Bytes, prepared: &Prepared) -> Result<Bytes, Fai
         };
         Failure::new(kind, format!("this channel changes the request's body, which cannot be done here: {error}"))
     })
+}
+
+/// One attempt to open a WebSocket; the headers are the gateway's handshake.
+pub async fn open(
+    upstream: &Upstream,
+    prepared: &Prepared,
+    timeouts: &Timeouts,
+    headers: HeaderMap,
+) -> Result<Upgrade, Failure> {
+    upstream.upgrade(&prepared.endpoint, timeouts, headers, Uri::from(prepared.target.clone())).await
 }
 
 /// One attempt.

@@ -8,11 +8,11 @@ use http::{Method, Request, Version};
 
 use crate::config::Limits;
 use crate::error::{Failure, Kind};
-use crate::exchange::names;
+use crate::exchange::{handshake, names};
 
 pub fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Failure> {
     let (headers, uri) = (request.headers(), request.uri());
-    if request.method() == Method::CONNECT {
+    if request.method() == Method::CONNECT && !handshake::is_extended_connect(request.method(), request.extensions()) {
         return Err(refused("CONNECT is not served here"));
     }
     if headers.len() > limits.header_count_max {

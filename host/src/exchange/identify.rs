@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use http::uri::{PathAndQuery, Uri};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
@@ -24,6 +24,10 @@ static KEY_HEADERS: [HeaderName; 3] = [
 ];
 /// The query parameter that may.
 const KEY_PARAMETER: &str = "key";
+/// What begins a WebSocket sub-protocol that carries one: browsers can send nothing else of their own.
+const KEY_SUBPROTOCOL: &str = "openai-insecure-api-key.";
+/// The scheme of a credential that is the provider's and the client's alone: Google's ephemeral tokens.
+const TOKEN_SCHEME: &[u8] = b"token ";
 
 /// How the client showed its proxy key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +35,28 @@ pub enum Form {
     Bearer,
     Header(&'static str),
     Query(&'static str),
+    Subprotocol,
 }
 
 #[derive(Debug)]
 pub struct Identified {
     pub key: Arc<ProxyKey>,
     pub form: Form,
+    /// Of the key, to find it again in another generation.
+    pub digest: [u8; 32],
 }
 
 /// Removes all credentials from `headers` and `uri`; the form of the first that was there.
+///
+/// One stays beside a proxy key: an `Authorization` of the scheme `Token`, which no proxy key has. It is an ephemeral
+/// token that the provider gave to the client itself; where the channel's own key goes into that header, it replaces it.
 pub fn strip(headers: &mut HeaderMap, uri: &mut Uri) -> Option<Form> {
-    let mut form = names::remove(headers, &AUTHORIZATION).map(|_| Form::Bearer);
+    let authorization = names::remove(headers, &AUTHORIZATION);
+    let (token, authorization) = match authorization {
+        Some(value) if is_token(&value) => (Some(value), None),
+        other => (None, other),
+    };
+    let mut form = authorization.map(|_| Form::Bearer);
     for name in &KEY_HEADERS {
         let removed = names::remove(headers, name).map(|_| Form::Header(name.as_str()));
         form = form.or(removed);
@@ -50,7 +65,30 @@ pub fn strip(headers: &mut HeaderMap, uri: &mut Uri) -> Option<Form> {
         *uri = without;
         form = form.or(Some(Form::Query(KEY_PARAMETER)));
     }
+    if strip_subprotocols(headers) {
+        form = form.or(Some(Form::Subprotocol));
+    }
+    if let Some(token) = token.filter(|_| form.is_some()) {
+        headers.insert(AUTHORIZATION, token);
+    }
     form
+}
+
+/// Takes the sub-protocols that carry a key out of their list; true if there were any.
+fn strip_subprotocols(headers: &mut HeaderMap) -> bool {
+    if !names::has(headers, &SEC_WEBSOCKET_PROTOCOL) {
+        return false;
+    }
+    let carries_key = |item: &&[u8]| subprotocol_key(item).is_some();
+    if !subprotocols(headers).any(|item| carries_key(&item)) {
+        return false;
+    }
+    let kept = subprotocols(headers).filter(|item| !carries_key(item)).collect::<Vec<_>>().join(&b", "[..]);
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    if !kept.is_empty() {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_bytes(&kept).expect("parts of values are a value"));
+    }
+    true
 }
 
 /// Finds the key and removes all credentials from `headers` and `uri`.
@@ -65,7 +103,7 @@ pub fn identify(headers: &mut HeaderMap, uri: &mut Uri, keys: &Keys) -> Result<I
     if !key.active {
         return Err(Failure::new(Kind::KeyDisabled, "this proxy key is disabled"));
     }
-    Ok(Identified { key: key.clone(), form })
+    Ok(Identified { key: key.clone(), form, digest })
 }
 
 /// The first form shown, and the digest of the one key that all forms must agree on.
@@ -99,6 +137,11 @@ fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
             note(Form::Query(KEY_PARAMETER), percent_decode_str(value).into())?;
         }
     }
+    if names::has(headers, &SEC_WEBSOCKET_PROTOCOL) {
+        for key in subprotocols(headers).filter_map(subprotocol_key) {
+            note(Form::Subprotocol, Cow::Borrowed(key))?;
+        }
+    }
     match found {
         Some((form, key)) => Ok((form, sha256(&key))),
         None if foreign_scheme => Err(Failure::new(
@@ -107,7 +150,8 @@ fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
         )),
         None => Err(Failure::new(
             Kind::KeyMissing,
-            "no proxy key; send it as `Authorization: Bearer <proxy key>`, `x-api-key`, `api-key`, `x-goog-api-key` or `?key=`",
+            "no proxy key; send it as `Authorization: Bearer <proxy key>`, `x-api-key`, `api-key`, `x-goog-api-key` or \
+             `?key=`, or in a WebSocket's handshake as the sub-protocol `openai-insecure-api-key.<proxy key>`",
         )),
     }
 }
@@ -116,6 +160,20 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_none_or(|next| *next == b' ');
     is_bearer.then(|| rest.trim_ascii())
+}
+
+fn is_token(authorization: &HeaderValue) -> bool {
+    authorization.as_bytes().get(..TOKEN_SCHEME.len()).is_some_and(|it| it.eq_ignore_ascii_case(TOKEN_SCHEME))
+}
+
+fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+fn subprotocol_key(item: &[u8]) -> Option<&[u8]> {
+    let (prefix, key) = item.split_at_checked(KEY_SUBPROTOCOL.len())?;
+    prefix.eq_ignore_ascii_case(KEY_SUBPROTOCOL.as_bytes()).then_some(key)
 }
 
 fn well_formed(key: &[u8]) -> bool {
@@ -185,6 +243,44 @@ mod tests {
         assert_eq!(outcome(&[("x-goog-api-key", "sk-good")], "/x").0, good(Form::Header("x-goog-api-key")));
         assert_eq!(outcome(&[], "/x?a=%2f&key=sk%2Dgood&b"), (good(Form::Query("key")), "/x?a=%2f&b".to_owned()));
         assert_eq!(outcome(&[], "/x?key=sk-good").1, "/x");
+    }
+
+    #[test]
+    fn a_browsers_key_is_taken_out_of_the_sub_protocols_and_the_others_stay() {
+        let stripped = |list: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in list {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(value));
+            }
+            let identified = identify(&mut headers, &mut "/x".parse().unwrap(), &keys());
+            let rest = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().map(|value| value.to_str().unwrap().to_owned());
+            (identified.map(|found| found.form).map_err(|f| f.code().to_owned()), rest.collect::<Vec<_>>())
+        };
+        let kept = vec!["realtime, openai-beta.realtime-v1".to_owned()];
+        let lists = ["realtime, openai-insecure-api-key.sk-good ,openai-beta.realtime-v1"];
+        assert_eq!(stripped(&lists), (Ok(Form::Subprotocol), kept));
+        assert_eq!(stripped(&["OpenAI-Insecure-Api-Key.sk-good"]), (Ok(Form::Subprotocol), vec![]));
+        let two = ["openai-insecure-api-key.sk-good", "a", "openai-insecure-api-key.sk-good"];
+        assert_eq!(stripped(&two), (Ok(Form::Subprotocol), vec!["a".to_owned()]));
+        let differ = ["openai-insecure-api-key.sk-good, openai-insecure-api-key.sk-off"];
+        assert_eq!(stripped(&differ), (Err("proxy_keys_differ".to_owned()), vec![]));
+        assert_eq!(stripped(&["openai-insecure-api-key.", "a"]).0, Err("proxy_key_malformed".to_owned()));
+        assert_eq!(stripped(&["a, b"]), (Err("proxy_key_missing".to_owned()), vec!["a, b".to_owned()]));
+    }
+
+    #[test]
+    fn an_ephemeral_token_passes_beside_a_proxy_key_and_never_without_one() {
+        let left = |fields: &[(&'static str, &'static str)]| {
+            let mut headers: HeaderMap =
+                fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
+            let _ = identify(&mut headers, &mut "/x".parse().unwrap(), &keys());
+            headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let token = ("authorization", "Token auth_tokens/abc");
+        assert_eq!(left(&[token, ("x-goog-api-key", "sk-good")]), Some("Token auth_tokens/abc".to_owned()));
+        assert_eq!(left(&[token]), None);
+        assert_eq!(left(&[("authorization", "Basic eDp5"), ("x-goog-api-key", "sk-good")]), None);
+        assert_eq!(left(&[("authorization", "Bearer sk-good"), ("x-goog-api-key", "sk-good")]), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::config::{Channel, Endpoint, Secret};
 use crate::error::{Failure, Kind};
 use crate::json::{Pointer, edit};
-use crate::plugin::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan};
+use crate::plugin::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Transport};
 
 /// All but the unreserved characters, which are not to be encoded (RFC 3986, 2.3): keys are full of them, and not every
 /// server decodes what it compares.
@@ -40,17 +40,27 @@ pub struct Prepared {
 }
 
 impl Answer {
-    pub fn from_decision(decision: Decision, channel: &Channel) -> Result<Self, Failure> {
+    pub fn from_decision(decision: Decision, channel: &Channel, transport: Transport) -> Result<Self, Failure> {
         match decision {
-            Decision::Send(plan) => prepare(plan, channel),
+            Decision::Send(plan) => prepare(plan, channel, transport),
             Decision::Decline => Ok(Self::Decline),
             Decision::Refuse(failure) => Ok(Self::Refuse(failure)),
         }
     }
 }
 
-fn prepare(plan: Plan, channel: &Channel) -> Result<Answer, Failure> {
-    let endpoint = plan.endpoint.as_ref().unwrap_or(&channel.http).clone();
+fn prepare(plan: Plan, channel: &Channel, transport: Transport) -> Result<Answer, Failure> {
+    let own = match transport {
+        Transport::Http => &channel.http,
+        Transport::Websocket => &channel.websocket,
+    };
+    let endpoint = plan.endpoint.as_ref().unwrap_or(own).clone();
+    if transport == Transport::Websocket && !plan.body.is_empty() {
+        return Err(Failure::new(
+            Kind::PluginAnswer,
+            "the plugin's plan edits the body of a WebSocket's handshake, which has none",
+        ));
+    }
     let mut target = format!("{}{}", endpoint.base_path, plan.path);
     let mut separator = "?";
     if let Some(query) = &plan.query {

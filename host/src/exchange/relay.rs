@@ -3,6 +3,8 @@
 //! The end of a reply is told apart from its breaking off: an error ends the client's stream as broken, so that no
 //! client takes half an answer for a whole one.
 
+pub mod websocket;
+
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -24,6 +26,8 @@ pub enum Reply {
     /// The gateway's own words.
     Whole(Option<Bytes>),
     Relayed(Box<Relayed>),
+    /// None: the client's connection is to be switched to this WebSocket.
+    Switch(Box<websocket::Accepted>),
 }
 
 /// An upstream's reply on its way.
@@ -80,6 +84,7 @@ impl Body for Reply {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let relayed = match self.get_mut() {
             Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Switch(_) => return Poll::Ready(None),
             Self::Relayed(relayed) => relayed,
         };
         match ready!(Pin::new(&mut relayed.body).poll_frame(cx)) {
@@ -110,6 +115,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Switch(_) => true,
             Self::Relayed(relayed) => relayed.body.is_end_stream(),
         }
     }
@@ -117,6 +123,7 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Switch(_) => SizeHint::with_exact(0),
             Self::Relayed(relayed) => relayed.body.size_hint(),
         }
     }

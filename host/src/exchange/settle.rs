@@ -29,6 +29,40 @@ enum Outcome {
     ClientGone,
     /// The reply broke off.
     UpstreamBroken,
+    /// The gateway ended a WebSocket.
+    GatewayClosed,
+}
+
+/// Who ended a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    Client,
+    Upstream,
+    Gateway,
+}
+
+/// How a WebSocket ended.
+#[derive(Debug)]
+pub struct Closing {
+    pub by: Party,
+    /// As it was said first; 1005 where none was given, 1006 where nothing was said (RFC 6455, section 7.4.1).
+    pub code: u16,
+    /// The gateway's reason: on whose account, and what.
+    pub why: Option<(&'static str, &'static str)>,
+    /// One side said goodbye.
+    pub is_orderly: bool,
+}
+
+/// A WebSocket's part of the record.
+struct Socket {
+    /// Its place among the open ones.
+    _open: Option<Counted>,
+    opened_us: u64,
+    messages_in: u64,
+    messages_out: u64,
+    bytes_in: u64,
+    closing: Option<Closing>,
 }
 
 /// One exchange's record, from its head to its end.
@@ -41,6 +75,8 @@ pub struct Settle {
     /// The client's address.
     client: HeaderValue,
     is_websocket: bool,
+    /// Once it is open.
+    socket: Option<Box<Socket>>,
     key: Option<Arc<ProxyKey>>,
     channel: Option<Rc<WorkerChannel>>,
     model: Option<String>,
@@ -64,6 +100,7 @@ impl Settle {
             uri,
             client,
             is_websocket: false,
+            socket: None,
             key: None,
             channel: None,
             model: None,
@@ -94,9 +131,68 @@ impl Settle {
         self.model = model;
     }
 
+    pub fn channel_id(&self) -> &str {
+        self.channel.as_ref().map_or("", |channel| channel.channel.id.as_str())
+    }
+
     /// The client asks for a WebSocket.
     pub fn websocket(&mut self) {
         self.is_websocket = true;
+        self.worker.counters.websocket_asked.add(1);
+    }
+
+    /// The WebSocket is open.
+    pub fn opened(&mut self) {
+        self.worker.counters.websocket_accepted.add(1);
+        self.socket = Some(Box::new(Socket {
+            _open: Counted::new(&self.worker.shared, |shared| &shared.sockets, usize::MAX),
+            opened_us: micros(self.started.elapsed()),
+            messages_in: 0,
+            messages_out: 0,
+            bytes_in: 0,
+            closing: None,
+        }));
+    }
+
+    /// A WebSocket is open, and not over.
+    pub fn is_open(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.closing.is_none())
+    }
+
+    /// A message of the client's has passed.
+    pub fn message_in(&mut self, bytes: usize) {
+        let counters = &self.worker.counters;
+        counters.messages_in.add(1);
+        counters.message_bytes_in.add(bytes as u64);
+        if let Some(socket) = &mut self.socket {
+            socket.messages_in += 1;
+            socket.bytes_in += bytes as u64;
+        }
+    }
+
+    /// A message of the upstream's has passed.
+    pub fn message_out(&mut self, bytes: usize) {
+        let counters = &self.worker.counters;
+        counters.messages_out.add(1);
+        counters.message_bytes_out.add(bytes as u64);
+        self.bytes_out += bytes as u64;
+        if let Some(socket) = &mut self.socket {
+            socket.messages_out += 1;
+        }
+    }
+
+    /// The WebSocket is over.
+    pub fn closed(&mut self, closing: Closing) {
+        self.outcome = match closing.by {
+            _ if closing.is_orderly => Outcome::Complete,
+            Party::Client => Outcome::ClientGone,
+            Party::Upstream => Outcome::UpstreamBroken,
+            Party::Gateway => Outcome::GatewayClosed,
+        };
+        self.worker.counters.closed(closing.code);
+        if let Some(socket) = &mut self.socket {
+            socket.closing = Some(closing);
+        }
     }
 
     /// The upstream's reply has begun.
@@ -135,9 +231,16 @@ impl Settle {
         // The whole first: a reader must not see more parts than that.
         counters.exchanges.add(1);
         if self.is_websocket {
-            counters.websocket_asked.add(1);
+            counters.websocket_ended.add(1);
         }
-        counters.duration_us.add(duration_us);
+        // What a socket answers is its handshake; how long it then lives says nothing of that.
+        match &self.socket {
+            Some(socket) => {
+                counters.duration_us.add(socket.opened_us);
+                counters.socket_duration_us.add(duration_us - socket.opened_us.min(duration_us));
+            }
+            None => counters.duration_us.add(duration_us),
+        }
         counters.last_end_s.set(unix_time_s(ended));
         let below_400 = self.status.is_some_and(|status| status.as_u16() < 400);
         if self.outcome == Outcome::Complete && below_400 {
@@ -174,6 +277,8 @@ impl Settle {
             duration_us,
             first_byte_us: self.first_byte.map(|at| micros(at - self.started)),
             bytes_out: self.bytes_out,
+            transport: self.is_websocket.then_some("websocket"),
+            socket: self.socket.as_deref().map(SocketLine::new),
             usage: self.usage.as_ref().filter(|usage| !usage.totals.is_empty()).map(Totals),
             usage_is_partial: self.usage.as_ref().is_some_and(|usage| usage.is_partial),
         };
@@ -231,10 +336,49 @@ struct Line<'a> {
     first_byte_us: Option<u64>,
     bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket: Option<SocketLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Totals<'a>>,
     /// The reply's usage could not be read to its end.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     usage_is_partial: bool,
+}
+
+/// Of a WebSocket that was open. A reason that came from a peer is not repeated: it may say anything.
+#[derive(Serialize)]
+struct SocketLine {
+    opened_us: u64,
+    messages_in: u64,
+    messages_out: u64,
+    bytes_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_by: Option<Party>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close_code: Option<u16>,
+    /// Why the gateway closed it, and on whose account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close_origin: Option<&'static str>,
+}
+
+impl SocketLine {
+    fn new(socket: &Socket) -> Self {
+        let Socket { opened_us, messages_in, messages_out, bytes_in, closing, .. } = socket;
+        let why = closing.as_ref().and_then(|closing| closing.why);
+        Self {
+            opened_us: *opened_us,
+            messages_in: *messages_in,
+            messages_out: *messages_out,
+            bytes_in: *bytes_in,
+            closed_by: closing.as_ref().map(|closing| closing.by),
+            close_code: closing.as_ref().map(|closing| closing.code),
+            close_reason: why.map(|(_, reason)| reason),
+            close_origin: why.map(|(origin, _)| origin),
+        }
+    }
 }
 
 /// Totals by name; whole numbers as such.

@@ -17,12 +17,17 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use crate::config::{Channel, ProxyKey};
 use crate::exchange::classify::Fields;
 use crate::exchange::reuse::Answers;
+use crate::exchange::sockets::Sockets;
 use crate::generation::{ChannelState, Generation, Status};
-use crate::meter::{CompiledMeters, Fold, Meter, MeterSpec};
-use crate::plugin::{self, Deployed, Instances, Plan};
+use crate::json::{Pointer, Query};
+use crate::meter::{CompiledMeters, Fold, MessageMeter, Meter, MeterSpec};
+use crate::plugin::{self, Deployed, Instances, Plan, Profile};
 use crate::stats::{ChannelCounters, Registry, WorkerCounters};
 use crate::telemetry::LineBuffer;
 use crate::upstream::Upstream;
+
+/// A model's name in a WebSocket's message that is longer counts as absent.
+const MODEL_BYTES_MAX: usize = 256;
 
 /// What all workers see.
 pub struct Shared {
@@ -36,6 +41,10 @@ pub struct Shared {
     pub in_flight: AtomicUsize,
     /// Bytes of request bodies that are held for inspection, over all workers.
     pub inspected_bytes: AtomicUsize,
+    /// WebSockets that are open, over all workers.
+    pub sockets: AtomicUsize,
+    /// Bytes of WebSocket messages that have come in part or wait to be taken, over all workers.
+    pub message_bytes: AtomicUsize,
     pub draining: AtomicBool,
     /// Eight random hexadecimal digits that begin every request id of this process.
     pub request_id_prefix: String,
@@ -52,6 +61,8 @@ impl Shared {
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             inspected_bytes: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
+            message_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             request_id_prefix: format!("{:08x}", u32::from_be_bytes(prefix)),
         })
@@ -70,6 +81,8 @@ pub struct Worker {
     pub upstream: Rc<Upstream>,
     pub counters: Arc<WorkerCounters>,
     pub access_log: Option<LineBuffer>,
+    /// Those that are open.
+    pub sockets: Sockets,
     view: RefCell<Rc<View>>,
     request_ids: RequestIds,
     random: Cell<u64>,
@@ -142,6 +155,8 @@ pub struct WorkerPlugin {
     pub answers: RefCell<Answers>,
     /// What to look for in a request's body; `None` where the profile asks for nothing there.
     pub fields: Option<Fields>,
+    /// Where a WebSocket's client names its model; `None` where the profile does not say.
+    pub socket_model: Option<Arc<Query>>,
     /// The profile's sets of meters.
     meters: Vec<Arc<CompiledMeters>>,
 }
@@ -157,6 +172,7 @@ impl Worker {
             upstream,
             counters,
             access_log,
+            sockets: Sockets::default(),
             view: RefCell::new(Rc::new(view)),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
         })
@@ -223,6 +239,7 @@ impl WorkerChannel {
                         instances: Instances::new(deployed.clone()),
                         answers: RefCell::default(),
                         fields: Fields::new(&deployed.profile),
+                        socket_model: socket_model(&deployed.profile),
                         meters: deployed.profile.meters.iter().map(|set| compiled(set)).collect(),
                     })
                 }))
@@ -239,6 +256,20 @@ impl WorkerPlugin {
         let set = self.meters.get(plan.meters?)?.clone();
         Meter::new(set, text(CONTENT_TYPE), text(CONTENT_ENCODING))
     }
+
+    /// Meters the messages of a WebSocket, if the plan asks for it.
+    pub fn socket_meter(&self, plan: &Plan) -> Option<MessageMeter> {
+        Some(MessageMeter::new(self.meters.get(plan.meters?)?.clone()))
+    }
+}
+
+fn socket_model(profile: &Profile) -> Option<Arc<Query>> {
+    let pointers: Vec<_> = profile
+        .socket_model
+        .iter()
+        .map(|text| Pointer::parse(text).expect("a profile's pointers are checked"))
+        .collect();
+    (!pointers.is_empty()).then(|| Arc::new(Query::new(&pointers, MODEL_BYTES_MAX)))
 }
 
 fn compiled(set: &[plugin::Meter]) -> Arc<CompiledMeters> {
@@ -255,6 +286,35 @@ fn compiled(set: &[plugin::Meter]) -> Arc<CompiledMeters> {
         })
         .collect();
     Arc::new(CompiledMeters::compile(&specs).expect("a profile's pointers are checked"))
+}
+
+/// A share of a budget of the whole process; given back when dropped.
+pub struct Reservation {
+    shared: Arc<Shared>,
+    which: fn(&Shared) -> &AtomicUsize,
+    bytes: usize,
+}
+
+impl Reservation {
+    pub fn new(shared: &Arc<Shared>, which: fn(&Shared) -> &AtomicUsize) -> Self {
+        Self { shared: shared.clone(), which, bytes: 0 }
+    }
+
+    /// False when all shares together are more than the budget now.
+    pub fn grow(&mut self, bytes: usize, budget_bytes: usize) -> bool {
+        self.bytes += bytes;
+        (self.which)(&self.shared).fetch_add(bytes, Ordering::Relaxed) + bytes <= budget_bytes
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        (self.which)(&self.shared).fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Counts one while it lives.

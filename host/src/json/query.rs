@@ -58,6 +58,10 @@ impl Query {
         query
     }
 
+    pub fn pointer_count(&self) -> usize {
+        self.slots.len()
+    }
+
     fn insert(&mut self, pointer: &Pointer) -> u32 {
         let mut at = ROOT;
         for token in pointer.tokens() {

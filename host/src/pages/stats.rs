@@ -1,5 +1,6 @@
 //! `/stats`: the fields of the OpenResty service that this gateway replaces, then what it did not have.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
@@ -22,8 +23,9 @@ struct Stats<'a> {
     /// Per cent of the exchanges that have ended.
     success_rate: f64,
     protocol_stats: ProtocolStats,
+    websockets: WebSockets,
     channel_stats: Map<String, Value>,
-    /// Seconds, from a request's head to its reply's last byte.
+    /// Seconds, from a request's head to its reply's last byte, or to a WebSocket's being open.
     avg_response_time: f64,
     /// Unix time in seconds; null before the first exchange.
     last_request_time: Option<u64>,
@@ -48,6 +50,20 @@ struct ProtocolStats {
     websocket_connection_rate: f64,
 }
 
+/// Messages and their payload, `in` from clients and `out` to them.
+#[derive(Serialize)]
+struct WebSockets {
+    open: usize,
+    messages_in: u64,
+    messages_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// How long those that have ended were open, on average; seconds.
+    avg_duration: f64,
+    /// Those that have ended, by close code (RFC 6455, section 7.4; 1005: none was given, 1006: nothing was said).
+    closes: BTreeMap<u16, u64>,
+}
+
 pub fn json(shared: &Shared) -> String {
     let totals = shared.stats.totals();
     let generation = shared.current.load();
@@ -69,17 +85,22 @@ pub fn json(shared: &Shared) -> String {
         failed_requests: totals.exchanges.saturating_sub(totals.succeeded),
         success_rate: percent(totals.succeeded, totals.exchanges),
         protocol_stats: ProtocolStats {
-            http_requests: totals.exchanges.saturating_sub(totals.websocket_asked),
+            http_requests: totals.exchanges.saturating_sub(totals.websocket_ended),
             websocket_requests: totals.websocket_asked,
-            websocket_connections: 0,
-            websocket_connection_rate: percent(0, totals.websocket_asked),
+            websocket_connections: totals.websocket_accepted,
+            websocket_connection_rate: percent(totals.websocket_accepted, totals.websocket_asked),
+        },
+        websockets: WebSockets {
+            open: shared.sockets.load(Ordering::Relaxed),
+            messages_in: totals.messages_in,
+            messages_out: totals.messages_out,
+            bytes_in: totals.message_bytes_in,
+            bytes_out: totals.message_bytes_out,
+            avg_duration: average_s(totals.socket_duration_us, totals.closes.values().sum()),
+            closes: totals.closes,
         },
         channel_stats,
-        avg_response_time: if totals.exchanges == 0 {
-            0.0
-        } else {
-            totals.duration_us as f64 / totals.exchanges as f64 / 1e6
-        },
+        avg_response_time: average_s(totals.duration_us, totals.exchanges),
         last_request_time: (totals.last_end_s > 0).then_some(totals.last_end_s),
         api_keys_count: generation.config.keys.by_digest.len(),
         timestamp: unix_time_s(SystemTime::now()),
@@ -90,6 +111,10 @@ pub fn json(shared: &Shared) -> String {
         files: &loaded.files,
     };
     serde_json::to_string(&stats).expect("statistics are plain data")
+}
+
+fn average_s(sum_us: u64, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { sum_us as f64 / count as f64 / 1e6 }
 }
 
 /// 0 of 0 is 0, to two decimals, and never more than 100.

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -31,6 +31,7 @@ use crate::config::Limits;
 use crate::error::Failure;
 use crate::exchange::head;
 use crate::exchange::relay::Reply;
+use crate::exchange::relay::websocket::Accepted;
 use crate::exchange::worker::Worker;
 use crate::exchange::{self, Client};
 use crate::pages;
@@ -60,6 +61,8 @@ enum Phase {
     Busy,
     /// The last reply is out; the client has not closed yet.
     Lingering,
+    /// It speaks HTTP no longer: whoever relays the WebSocket looks after it.
+    Switched,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,8 @@ pub struct Connection {
     blocked_since: Cell<Option<Instant>>,
     asked: Cell<Asked>,
     waker: RefCell<Option<Waker>>,
+    /// The WebSocket that this connection is to be switched to, once hyper has let go of it.
+    accepted: RefCell<Option<Box<Accepted>>>,
 }
 
 impl Connection {
@@ -98,6 +103,7 @@ impl Connection {
             blocked_since: Cell::new(None),
             asked: Cell::new(Asked::Nothing),
             waker: RefCell::new(None),
+            accepted: RefCell::new(None),
         }
     }
 
@@ -118,7 +124,7 @@ impl Connection {
             Phase::Idle if waited > 2 * limits.keep_alive => self.ask(Asked::Close),
             Phase::Idle if waited > limits.keep_alive => self.ask(Asked::Finish),
             Phase::Lingering if waited > LINGER => self.ask(Asked::Close),
-            Phase::Head | Phase::Idle | Phase::Busy | Phase::Lingering => {}
+            Phase::Head | Phase::Idle | Phase::Busy | Phase::Lingering | Phase::Switched => {}
         }
         if self.blocked.get() {
             let since = self.blocked_since.get().unwrap_or(now);
@@ -213,32 +219,40 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpSt
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
             .keep_alive_interval(HTTP2_PING_INTERVAL)
+            .enable_connect_protocol()
             .serve_connection(io, service);
-        drive(served, &connection, http2::Connection::graceful_shutdown).await;
+        drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await;
     } else {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_BYTES_MIN));
         if limits.header_count_max != HTTP1_HEADERS_DEFAULT {
             builder.max_headers(limits.header_count_max);
         }
-        let served = builder.serve_connection(io, service);
-        drive(served, &connection, http1::Connection::graceful_shutdown).await;
+        let mut served = builder.serve_connection(io, service);
+        let is_sound = drive(Pin::new(&mut served), &connection, http1::Connection::graceful_shutdown).await;
+        let accepted = connection.accepted.take();
+        if let Some(accepted) = accepted.filter(|_| is_sound) {
+            connection.enter(Phase::Switched);
+            let parts = served.into_parts();
+            // In a box: few connections are switched.
+            Box::pin(accepted.run(parts.io.into_inner().stream, parts.read_buf)).await;
+        }
     }
 }
 
-/// Polls hyper's connection and what is asked of it, without a select's bookkeeping on every poll.
-async fn drive<C>(served: C, connection: &Connection, finish: impl Fn(Pin<&mut C>))
+/// Polls hyper's connection and what is asked of it, without a select's bookkeeping on every poll. True when it has come
+/// to its own end.
+async fn drive<C>(mut served: Pin<&mut C>, connection: &Connection, finish: impl Fn(Pin<&mut C>)) -> bool
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut served = pin!(served);
     let mut known = Asked::Nothing;
     std::future::poll_fn(|cx| {
         let asked = connection.poll_asked(known, cx);
         if asked != known {
             known = asked;
             match asked {
-                Asked::Close => return Poll::Ready(()),
+                Asked::Close => return Poll::Ready(false),
                 Asked::Finish => finish(served.as_mut()),
                 Asked::Nothing => {}
             }
@@ -247,14 +261,14 @@ where
         }
         match served.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Ok(())) => Poll::Ready(true),
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "a client connection ended with an error");
-                Poll::Ready(())
+                Poll::Ready(false)
             }
         }
     })
-    .await;
+    .await
 }
 
 fn has_bytes(stream: &tokio::net::TcpStream) -> bool {
@@ -280,16 +294,35 @@ async fn answer(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     client: Client,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Guarded>, std::convert::Infallible> {
-    let busy = Busy::new(connection);
+    let busy = Busy::new(connection.clone());
+    // Over HTTP/2 a stream is switched, not the connection.
+    let stream = (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
     let is_sound = || head::check(&request, &worker.view().generation.config.gateway.limits).is_ok();
     let reply = match pages::answer(&worker, &request) {
         Some(page) if is_sound() => page,
         // A head that is not is refused there, whatever it asks for.
         Some(_) | None => exchange::serve(worker, client, request).await,
     };
-    Ok(reply.map(|reply| Guarded { reply, _busy: busy }))
+    let (head, reply) = reply.into_parts();
+    let reply = match (reply, stream) {
+        (Reply::Switch(accepted), None) => {
+            connection.accepted.replace(Some(accepted));
+            Guarded { reply: Reply::Whole(None), _busy: Some(busy) }
+        }
+        (Reply::Switch(accepted), Some(stream)) => {
+            tokio::task::spawn_local(async move {
+                let _busy = busy;
+                if let Ok(stream) = stream.await {
+                    accepted.run(TokioIo::new(stream), Bytes::new()).await;
+                }
+            });
+            Guarded { reply: Reply::Whole(None), _busy: None }
+        }
+        (reply, _) => Guarded { reply, _busy: Some(busy) },
+    };
+    Ok(Response::from_parts(head, reply))
 }
 
 /// Keeps the connection's phase at busy from a request's head to its reply's end.
@@ -315,7 +348,8 @@ impl Drop for Busy {
 
 struct Guarded {
     reply: Reply,
-    _busy: Busy,
+    /// Absent where what comes after the reply keeps the connection busy.
+    _busy: Option<Busy>,
 }
 
 impl Body for Guarded {

@@ -39,6 +39,14 @@ pub(super) enum Protocol {
     Http2,
 }
 
+/// What is offered to an upstream in the TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alpn {
+    Any,
+    /// For what is to be switched to another protocol.
+    Http1,
+}
+
 /// A connection that stands.
 pub(super) struct Connected {
     pub(super) stream: Stream,
@@ -47,7 +55,7 @@ pub(super) struct Connected {
 }
 
 /// Connects to the endpoint; the caller sets the limit in time.
-pub(super) async fn connect(endpoint: &Endpoint, tls: &Tls) -> Result<Connected, Failure> {
+pub(super) async fn connect(endpoint: &Endpoint, tls: &Tls, alpn: Alpn) -> Result<Connected, Failure> {
     let (host, port) = (endpoint.host.as_str(), endpoint.port);
     let tcp = if let Some(proxy) = &endpoint.proxy {
         let mut tcp = dial(&proxy.host, proxy.port).await.map_err(|error| {
@@ -67,7 +75,7 @@ pub(super) async fn connect(endpoint: &Endpoint, tls: &Tls) -> Result<Connected,
     if !endpoint.tls {
         return Ok(Connected { stream: Stream::Plain(socket), protocol: Protocol::Http1, probe });
     }
-    let stream = tls.wrap(endpoint, socket).await?;
+    let stream = tls.wrap(endpoint, socket, alpn).await?;
     let protocol = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
     Ok(Connected { stream: Stream::Tls(Box::new(stream)), protocol, probe })
 }

@@ -24,11 +24,11 @@ use tokio::time::Instant;
 use crate::config::Endpoint;
 use crate::error::{Failure, Kind};
 use crate::upstream::body::RequestBody;
-use crate::upstream::connect::{self, Connected, Probe, Protocol, Stream};
+use crate::upstream::connect::{self, Alpn, Connected, Probe, Protocol, Stream};
 use crate::upstream::tls::Tls;
 
 /// A reply's head may be this large.
-const HEAD_BYTES_MAX: usize = 256 * 1024;
+pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Streams on one connection, and the window of each: the connection's window holds them all, so that replies nobody
 /// reads at the moment never hold up their neighbours.
@@ -213,7 +213,7 @@ impl Slot {
     }
 
     async fn open(self: &Rc<Self>, endpoint: &Endpoint, tls: &Tls) -> Result<Lease, Failure> {
-        let Connected { stream, protocol, probe } = connect::connect(endpoint, tls).await?;
+        let Connected { stream, protocol, probe } = connect::connect(endpoint, tls, Alpn::Any).await?;
         self.protocol.set(Some(protocol));
         let io = TokioIo::new(stream);
         let failed = |error: hyper::Error| {
@@ -314,6 +314,8 @@ enum Held {
         slot: Rc<Slot>,
     },
     Shared(OpenStream),
+    /// Of no pool: it serves once.
+    Single(http1::SendRequest<RequestBody>),
 }
 
 /// One of the streams of a shared connection.
@@ -341,6 +343,10 @@ impl Lease {
         Self { held: Held::Shared(OpenStream(Rc::clone(connection))), is_reused }
     }
 
+    pub(super) fn single(sender: http1::SendRequest<RequestBody>) -> Self {
+        Self { held: Held::Single(sender), is_reused: false }
+    }
+
     pub(super) fn is_http2(&self) -> bool {
         matches!(self.held, Held::Shared(_))
     }
@@ -349,6 +355,7 @@ impl Lease {
     pub(super) fn send(&mut self, request: http::Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
         match &mut self.held {
             Held::Exclusive { connection, .. } => Either::Left(connection.sender.try_send_request(request)),
+            Held::Single(sender) => Either::Left(sender.try_send_request(request)),
             Held::Shared(connection) => {
                 let mut sender = connection.0.sender.clone();
                 Either::Right(Box::pin(sender.try_send_request(request)))

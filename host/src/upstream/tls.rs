@@ -16,9 +16,12 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::Endpoint;
 use crate::error::{Failure, Kind};
+use crate::upstream::connect::Alpn;
 
 pub struct Tls {
     connector: TlsConnector,
+    /// Without HTTP/2.
+    http1_connector: TlsConnector,
 }
 
 impl Tls {
@@ -33,12 +36,14 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(Self { connector: TlsConnector::from(Arc::new(config)) }))
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let http1_connector = TlsConnector::from(Arc::new(config.clone()));
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+        Ok(Arc::new(Self { connector: TlsConnector::from(Arc::new(config)), http1_connector }))
     }
 
     /// Shakes hands with the server, which must prove to be the one that `endpoint.authority` names.
-    pub(super) async fn wrap<S>(&self, endpoint: &Endpoint, stream: S) -> Result<TlsStream<S>, Failure>
+    pub(super) async fn wrap<S>(&self, endpoint: &Endpoint, stream: S, alpn: Alpn) -> Result<TlsStream<S>, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -48,7 +53,11 @@ impl Tls {
         };
         let host = host_of(&endpoint.authority);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
-        self.connector.connect(name, stream).await.map_err(|error| failed(error.to_string()))
+        let connector = match alpn {
+            Alpn::Any => &self.connector,
+            Alpn::Http1 => &self.http1_connector,
+        };
+        connector.connect(name, stream).await.map_err(|error| failed(error.to_string()))
     }
 }
 
