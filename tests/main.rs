@@ -20,6 +20,7 @@ mod reload;
 mod routing;
 mod secrets;
 mod shutdown;
+mod soak;
 mod streaming;
 mod upstreams;
 mod websocket;

@@ -17,6 +17,7 @@ pub mod relay;
 pub mod reuse;
 pub mod settle;
 pub mod sockets;
+mod source;
 pub mod worker;
 
 use std::net::IpAddr;
@@ -39,11 +40,12 @@ use crate::exchange::plan::Prepared;
 use crate::exchange::relay::Reply;
 use crate::exchange::relay::websocket::{Accepted, Observer};
 use crate::exchange::settle::Settle;
-use crate::exchange::worker::{Counted, Reservation, View, Worker, WorkerChannel, WorkerPlugin};
+use crate::exchange::source::Source;
+use crate::exchange::worker::{Counted, View, Worker, WorkerChannel, WorkerPlugin};
 use crate::json::Query;
 use crate::meter::{MessageMeter, Meter};
 use crate::plugin::{Presented, Request as Record, Transport};
-use crate::upstream::{ReplyBody, RequestBody, Tunnel, Upgrade};
+use crate::upstream::{ReplyBody, Tunnel, Upgrade};
 
 /// What the connection knows of the client.
 #[derive(Debug, Clone)]
@@ -320,58 +322,6 @@ fn read_limits(limits: &Limits) -> ReadLimits {
         bytes_max: limits.inspect_bytes_max,
         budget_bytes: limits.inspect_budget_bytes,
         idle: limits.keep_alive,
-    }
-}
-
-/// The client's body: still coming, or held.
-enum Source {
-    Open(Incoming),
-    Held(Held),
-}
-
-impl Source {
-    fn held(&self) -> Option<&Held> {
-        match self {
-            Self::Open(_) => None,
-            Self::Held(held) => Some(held),
-        }
-    }
-
-    async fn read_if_telling(self, parts: &Parts, limits: ReadLimits, worker: &Worker) -> Result<Self, Failure> {
-        match self {
-            Self::Open(body) if classify::is_readable(&parts.headers, &body, limits.bytes_max) => {
-                Ok(Self::Held(classify::read(body, limits, &worker.shared).await?))
-            }
-            source => Ok(source),
-        }
-    }
-
-    /// Edits need the whole body, whatever its type claims.
-    async fn edited(self, prepared: &plan::Prepared, limits: ReadLimits, worker: &Worker) -> Result<Self, Failure> {
-        let held = match self {
-            Self::Open(body) => classify::read(body, limits, &worker.shared).await?,
-            Self::Held(held) => held,
-        };
-        if held.rest.is_some() {
-            return Err(Failure::new(
-                Kind::BodyTooLarge,
-                "this channel changes the request's body, and the body is larger than may be read for that",
-            ));
-        }
-        let bytes = forward::edited_body(held.bytes, prepared).await?;
-        Ok(Self::Held(Held { bytes, ..held }))
-    }
-
-    fn into_request_body(self) -> (RequestBody, Option<Reservation>) {
-        match self {
-            Self::Open(body) => (RequestBody::stream(Bytes::new(), body), None),
-            Self::Held(Held { bytes, trailers, rest: None, reservation }) => {
-                (RequestBody::complete(bytes, trailers), Some(reservation))
-            }
-            Self::Held(Held { bytes, rest: Some(rest), reservation, .. }) => {
-                (RequestBody::stream(bytes, rest), Some(reservation))
-            }
-        }
     }
 }
 

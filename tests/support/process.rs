@@ -55,8 +55,17 @@ impl Process {
 
     /// The most memory that the process ever had, in bytes.
     pub fn memory_peak_bytes(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the process has now, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs on Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("such a field");
         let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kib * 1024
     }

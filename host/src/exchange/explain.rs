@@ -12,8 +12,9 @@ use crate::exchange::classify::{self, Held};
 use crate::exchange::decide::{self, Decided, Refusals};
 use crate::exchange::identify::{Form, Identified};
 use crate::exchange::plan::Answer;
+use crate::exchange::record;
+use crate::exchange::source::Source;
 use crate::exchange::worker::{Worker, WorkerChannel};
-use crate::exchange::{Source, record};
 use crate::plugin::Transport;
 
 /// What one candidate said.

@@ -4,6 +4,8 @@
 //! does the counting. So a client that vanishes, a worker that drops the connection, and a reply that ends well all
 //! come here, exactly once.
 
+mod line;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -16,6 +18,8 @@ use crate::error::Failure;
 use crate::exchange::worker::{Counted, RequestId, Worker, WorkerChannel};
 use crate::meter::Usage;
 use crate::stats::unix_time_s;
+
+use line::Line;
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -258,30 +262,7 @@ impl Settle {
             tracing::warn!(request_id = &*self.request_id, code = failure.code(), "{failure}");
         }
         let Some(access_log) = &self.worker.access_log else { return };
-        let plugin = self.channel.as_ref().and_then(|channel| channel.plugin.as_ref().ok());
-        let line = Line {
-            time: humantime::format_rfc3339_millis(ended),
-            request_id: &self.request_id,
-            client_address: self.client.to_str().unwrap_or_default(),
-            method: self.method.as_str(),
-            path: self.uri.path(),
-            key_id: self.key.as_ref().map(|key| key.id.as_str()),
-            channel: self.channel.as_ref().map(|channel| channel.channel.id.as_str()),
-            plugin: plugin.map(|plugin| plugin.deployed.version.name.as_str()),
-            plugin_version: plugin.map(|plugin| plugin.deployed.version.short_hash()),
-            model: self.model.as_deref(),
-            status: self.status.map(|status| status.as_u16()),
-            outcome: self.outcome,
-            error_code: self.failure.as_ref().map(Failure::code),
-            error_origin: self.failure.as_ref().map(|failure| failure.kind.facts().origin.as_str()),
-            duration_us,
-            first_byte_us: self.first_byte.map(|at| micros(at - self.started)),
-            bytes_out: self.bytes_out,
-            transport: self.is_websocket.then_some("websocket"),
-            socket: self.socket.as_deref().map(SocketLine::new),
-            usage: self.usage.as_ref().filter(|usage| !usage.totals.is_empty()).map(Totals),
-            usage_is_partial: self.usage.as_ref().is_some_and(|usage| usage.is_partial),
-        };
+        let line = Line::new(self, duration_us, ended);
         access_log.append(|lines| {
             let start = lines.len();
             if serde_json::to_writer(&mut *lines, &line).is_err() {
@@ -304,97 +285,4 @@ impl Drop for Settle {
 
 fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// One line of the access log. Never a query (it may carry credentials), a header or a key.
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(serialize_with = "display")]
-    time: humantime::Rfc3339Timestamp,
-    request_id: &'a str,
-    client_address: &'a str,
-    method: &'a str,
-    path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plugin: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plugin_version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    status: Option<u16>,
-    outcome: Outcome,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_origin: Option<&'a str>,
-    duration_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte_us: Option<u64>,
-    bytes_out: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transport: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    socket: Option<SocketLine>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Totals<'a>>,
-    /// The reply's usage could not be read to its end.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    usage_is_partial: bool,
-}
-
-/// Of a WebSocket that was open. A reason that came from a peer is not repeated: it may say anything.
-#[derive(Serialize)]
-struct SocketLine {
-    opened_us: u64,
-    messages_in: u64,
-    messages_out: u64,
-    bytes_in: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    closed_by: Option<Party>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    close_code: Option<u16>,
-    /// Why the gateway closed it, and on whose account.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    close_reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    close_origin: Option<&'static str>,
-}
-
-impl SocketLine {
-    fn new(socket: &Socket) -> Self {
-        let Socket { opened_us, messages_in, messages_out, bytes_in, closing, .. } = socket;
-        let why = closing.as_ref().and_then(|closing| closing.why);
-        Self {
-            opened_us: *opened_us,
-            messages_in: *messages_in,
-            messages_out: *messages_out,
-            bytes_in: *bytes_in,
-            closed_by: closing.as_ref().map(|closing| closing.by),
-            close_code: closing.as_ref().map(|closing| closing.code),
-            close_reason: why.map(|(_, reason)| reason),
-            close_origin: why.map(|(origin, _)| origin),
-        }
-    }
-}
-
-/// Totals by name; whole numbers as such.
-struct Totals<'a>(&'a Usage);
-
-impl Serialize for Totals<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.totals.iter().map(|(name, total)| {
-            // A meter counts no negative values, and up to 2^53 every whole number is exact.
-            #[expect(clippy::cast_sign_loss, reason = "not negative")]
-            let whole = (total.fract() == 0.0 && *total < 9e15).then_some(*total as u64);
-            (&**name, whole.map_or_else(|| serde_json::Value::from(*total), serde_json::Value::from))
-        }))
-    }
-}
-
-fn display<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }

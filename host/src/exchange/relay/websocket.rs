@@ -95,10 +95,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             return Poll::Ready(end);
         }
         let Self { client, upstream, observer, .. } = self;
-        let up = pump(client, upstream, Party::Client, cx, |message| observer.from_client(message));
+        let up = match pump(client, upstream, Party::Client, cx, |message| observer.from_client(message)) {
+            Pumped::Over(end) => return Poll::Ready(end),
+            up => up,
+        };
         let down = pump(upstream, client, Party::Upstream, cx, |message| observer.from_upstream(message));
         let (is_up_waiting, is_down_waiting) = match (up, down) {
-            (Pumped::Over(end), _) | (_, Pumped::Over(end)) => return Poll::Ready(end),
+            (_, Pumped::Over(end)) => return Poll::Ready(end),
             (Pumped::Broken, down) => {
                 // The upstream takes nothing more; what it said before is the client's all the same.
                 if matches!(down, Pumped::Broken) {
