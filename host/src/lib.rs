@@ -29,5 +29,6 @@ pub mod server;
 pub mod shutdown;
 pub mod state;
 pub mod stats;
+mod stream;
 pub mod telemetry;
 pub mod upstream;

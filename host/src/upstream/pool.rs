@@ -23,8 +23,9 @@ use tokio::time::Instant;
 
 use crate::config::Endpoint;
 use crate::error::{Failure, Kind};
+use crate::stream::Stream;
 use crate::upstream::body::RequestBody;
-use crate::upstream::connect::{self, Alpn, Connected, Probe, Protocol, Stream};
+use crate::upstream::connect::{self, Alpn, Connected, Probe, Protocol, Socket};
 use crate::upstream::tls::Tls;
 
 /// A reply's head may be this large.
@@ -139,7 +140,7 @@ struct Http1 {
     probe: Probe,
 }
 
-type Http2Connection = http2::Connection<TokioIo<Stream>, RequestBody, LocalExecutor>;
+type Http2Connection = http2::Connection<TokioIo<Stream<Socket>>, RequestBody, LocalExecutor>;
 
 /// An HTTP/2 connection.
 pub(super) struct Shared {

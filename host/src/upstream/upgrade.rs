@@ -17,11 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::body::{Open, ReplyBody, RequestBody, chain};
-use super::connect::{self, Alpn, Connected, Stream};
+use super::connect::{self, Alpn, Connected, Socket};
 use super::pool::{HEAD_BYTES_MAX, Lease};
 use super::{Upstream, address_http1, broken, connect_timeout, head};
 use crate::config::{Endpoint, Timeouts};
 use crate::error::{Failure, Kind};
+use crate::stream::Stream;
 
 /// What came of a handshake.
 pub enum Upgrade {
@@ -33,7 +34,7 @@ pub enum Upgrade {
 
 /// A connection that speaks HTTP no longer.
 pub struct Tunnel {
-    stream: Stream,
+    stream: Stream<Socket>,
     /// What came behind the head of the reply.
     pub read_before: Bytes,
 }
@@ -78,7 +79,7 @@ impl Upstream {
                 .because(cause)
         };
         let upgraded = hyper::upgrade::on(&mut reply).await.map_err(|error| failed(chain(&error)))?;
-        let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| failed("not our own stream".to_owned()))?;
+        let parts = upgraded.downcast::<TokioIo<Stream<Socket>>>().map_err(|_| failed("not our own stream".to_owned()))?;
         let tunnel = Tunnel { stream: parts.io.into_inner(), read_before: parts.read_buf };
         Ok(Upgrade::Switched(reply.into_parts().0.headers, tunnel))
     }
