@@ -22,6 +22,7 @@ mod secrets;
 mod shutdown;
 mod soak;
 mod streaming;
+mod tls;
 mod upstreams;
 mod websocket;
 mod websocket_ends;

@@ -4,6 +4,7 @@
 //! exists only if every check passed, so that nothing downstream asks "is this set?". Secrets have no `Display` and a
 //! redacted `Debug`.
 
+pub mod certificate;
 mod channels;
 mod document;
 mod egress;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::digest::sha256;
+use certificate::Certificate;
 use indexmap::IndexMap;
 
 /// The configuration of one generation.
@@ -192,6 +194,8 @@ pub struct Gateway {
     pub sandbox: Sandbox,
     /// Per plugin name, in place of `sandbox`.
     pub plugin_sandbox: HashMap<String, Sandbox>,
+    /// With which the gateway's own port speaks TLS; without it, plain HTTP.
+    pub tls: Option<Arc<Certificate>>,
     /// PEM file with further trusted roots.
     pub trusted_ca: Option<PathBuf>,
     /// Origins whose browsers may call: exact values, or `*`.

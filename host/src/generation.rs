@@ -7,6 +7,7 @@
 
 mod conf;
 mod plugins;
+mod renewal;
 pub mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -141,8 +142,9 @@ impl Loader {
         Self { engine, folders, conf, plugins, current: None }
     }
 
-    pub fn folders(&self) -> [PathBuf; 2] {
-        [self.folders.conf.clone(), self.folders.plugins.clone()]
+    /// Where changes are to be expected; other ones after a change of gateway.json.
+    pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        [self.folders.conf.clone(), self.folders.plugins.clone()].into_iter().chain(self.conf.folders())
     }
 
     /// The first generation: everything must be right. The problems beside it are warnings. `configured` is called

@@ -4,6 +4,7 @@
 //! The caller brings the listener and the commands, so that tests bind port 0 and stop without signals.
 
 mod connection;
+mod tls;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,7 +24,6 @@ use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::error::{Failure, Kind};
-use crate::exchange::Client;
 use crate::exchange::sockets::Notice;
 use crate::exchange::worker::{Counted, RequestId, Shared, Worker};
 use crate::shutdown::{Command, Commands};
@@ -100,14 +100,15 @@ async fn accept(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let limits = &parts.shared.current.load().config.gateway.limits;
-                    match Counted::new(&parts.shared, |shared| &shared.connections, limits.connections_max) {
+                    let gateway = &parts.shared.current.load().config.gateway;
+                    match Counted::new(&parts.shared, |shared| &shared.connections, gateway.limits.connections_max) {
                         Some(place) => {
                             if let Ok(stream) = stream.into_std() {
                                 seat_connection(seats, stream, peer.ip(), place);
                             }
                         }
-                        None if Rc::strong_count(&refusals) <= REFUSALS_MAX => {
+                        // Under TLS a refusal would cost a handshake, on the thread that all others are waiting for.
+                        None if gateway.tls.is_none() && Rc::strong_count(&refusals) <= REFUSALS_MAX => {
                             tokio::task::spawn_local(refuse(stream, request_ids.next(), refusals.clone()));
                         }
                         None => {}
@@ -168,11 +169,15 @@ fn seat_connection(seats: &[Seat], stream: TcpStream, peer: IpAddr, place: Count
 }
 
 /// Says 503 to a connection for which there is no place.
-async fn refuse(mut stream: tokio::net::TcpStream, request_id: RequestId, _place: Rc<()>) {
+async fn refuse(stream: tokio::net::TcpStream, request_id: RequestId, _place: Rc<()>) {
     let failure = Failure::new(Kind::TooManyConnections, "the gateway has as many connections as it may; try again");
-    let reply = connection::refusal(&failure.retry_after(1), &request_id);
+    say(stream, &connection::refusal(&failure.retry_after(1), &request_id)).await;
+}
+
+/// Writes a reply to a connection on which nothing was read, and closes it.
+async fn say(mut stream: tokio::net::TcpStream, reply: &[u8]) {
     let _ = tokio::time::timeout(REFUSAL_TIME, async {
-        stream.write_all(&reply).await?;
+        stream.write_all(reply).await?;
         stream.shutdown().await?;
         // Closing with unread bytes would reset the connection, and the reply with it.
         let mut rest = [0; 4096];
@@ -248,8 +253,7 @@ async fn serve(
                     let worker = worker.clone();
                     tokio::task::spawn_local(async move {
                         let _seated = seated;
-                        let client = Client::new(peer, false);
-                        connection::serve(worker, connection, stream, client).await;
+                        connection::serve(worker, connection, stream, peer).await;
                     });
                 }
                 Some(Message::Drain(deadline)) => {

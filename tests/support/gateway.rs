@@ -11,12 +11,14 @@ use aiproxy_host::exchange::worker::Shared;
 use aiproxy_host::shutdown::{self, Handle};
 use serde_json::Value;
 
-use super::{Conf, compiled};
+use super::{Conf, TlsClient, compiled};
 
 pub struct Gateway {
     pub address: SocketAddr,
     pub conf: Conf,
     pub shared: Arc<Shared>,
+    /// How to look at the statistics where plain HTTP is not spoken.
+    pub tls: Option<TlsClient>,
     handle: Handle,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -44,7 +46,7 @@ impl Gateway {
         let address = listener.local_addr().expect("a bound listener has an address");
         let (handle, commands) = shutdown::channel();
         let thread = std::thread::spawn(move || gateway.run(listener, commands));
-        Self { address, conf, shared, handle, thread: Some(thread) }
+        Self { address, conf, shared, tls: None, handle, thread: Some(thread) }
     }
 
     /// As SIGHUP does.
@@ -67,7 +69,10 @@ impl Gateway {
 
     /// `/stats`, as JSON.
     pub async fn stats(&self) -> Value {
-        let reply = super::get(self.address, "/stats").await;
+        let reply = match &self.tls {
+            Some(client) => client.get(self.address, "/stats").await,
+            None => super::get(self.address, "/stats").await,
+        };
         serde_json::from_slice(&reply.body).expect("statistics are JSON")
     }
 

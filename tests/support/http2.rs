@@ -1,4 +1,4 @@
-//! A client that speaks HTTP/2 with prior knowledge.
+//! A client that speaks HTTP/2, in the clear with prior knowledge.
 
 use std::net::SocketAddr;
 
@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::client::whole;
@@ -20,6 +21,10 @@ impl Http2 {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the gateway listens");
         stream.set_nodelay(true).expect("a socket option");
+        Self::over(stream).await
+    }
+
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await.expect("a new connection");
         tokio::spawn(connection);

@@ -21,6 +21,6 @@ pub use conf::{Conf, KEY, UPSTREAM_KEY, channel};
 pub use gateway::Gateway;
 pub use http2::Http2;
 pub use process::Process;
-pub use tls::{TestCa, TlsUpstream};
+pub use tls::{TestCa, TlsClient, TlsUpstream};
 pub use upstream::{Body, Upstream, reply, stream, whole};
 pub use wire::{Message, RawUpstream, request, soon};

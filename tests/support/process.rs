@@ -11,6 +11,8 @@ use super::{Conf, soon};
 
 pub struct Process {
     pub address: SocketAddr,
+    /// As its first line says it.
+    pub url: String,
     pub conf: Conf,
     child: Child,
     _stdout: BufReader<std::process::ChildStdout>,
@@ -29,10 +31,11 @@ impl Process {
             (stdout, line)
         });
         let (stdout, line) = soon("the line that says where it listens", started).await.expect("no panic");
-        let address = line.trim().strip_prefix("listening on http://").and_then(|address| address.parse().ok());
+        let url = line.trim().strip_prefix("listening on ").unwrap_or_default();
+        let address = url.split_once("://").and_then(|(_, address)| address.parse().ok());
         let log = || std::fs::read_to_string(conf.folder().join("stderr.log")).unwrap_or_default();
         let address = address.unwrap_or_else(|| panic!("{line:?}\n{}", log()));
-        Self { address, conf, child, _stdout: stdout }
+        Self { address, url: url.to_owned(), conf, child, _stdout: stdout }
     }
 
     pub fn signal(&self, signal: Signal) {

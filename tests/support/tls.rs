@@ -1,4 +1,4 @@
-//! Upstreams behind TLS, certified by a CA of the test's own.
+//! Upstreams behind TLS, and certificates and clients for a gateway behind TLS, by a CA of the test's own.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -8,14 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls_pki_types::PrivateKeyDer;
-use tokio::net::TcpListener;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::Body;
+use super::client::whole;
+use super::{Answer, Body, Http2, http2};
 
 pub struct TestCa {
     folder: tempfile::TempDir,
@@ -38,6 +42,34 @@ impl TestCa {
         self.folder.path().join("ca.pem")
     }
 
+    /// A new certificate and its key for a gateway of this machine, as PEM.
+    pub fn pair(&self) -> (String, String) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A client that trusts this CA and offers these protocols.
+    pub fn client(&self, protocols: &[&str]) -> TlsClient {
+        self.client_of(protocols, rustls::ALL_VERSIONS)
+    }
+
+    /// One that speaks these versions of TLS only.
+    pub fn client_of(&self, protocols: &[&str], versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsClient {
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = std::fs::read(self.pem_file()).expect("the CA's file");
+        roots.add(CertificateDer::from_pem_slice(&pem).expect("PEM")).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        TlsClient(TlsConnector::from(Arc::new(config)))
+    }
+
     fn acceptor(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
         let key = rcgen::KeyPair::generate().expect("a key");
         let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
@@ -52,6 +84,47 @@ impl TestCa {
             .expect("the key is the certificate's");
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// Connects to a gateway of this machine; remembers sessions.
+#[derive(Clone)]
+pub struct TlsClient(TlsConnector);
+
+impl TlsClient {
+    pub async fn connect(&self, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        self.0.connect(ServerName::from(address.ip()), stream).await
+    }
+
+    /// HTTP/1.1 on a connection of its own.
+    pub async fn http1(&self, address: SocketAddr) -> SendRequest<Body> {
+        let stream = self.connect(address).await.expect("a handshake");
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.expect("a new connection");
+        tokio::spawn(connection);
+        sender
+    }
+
+    /// HTTP/2 on a connection of its own.
+    pub async fn http2(&self, address: SocketAddr) -> Http2 {
+        Http2::over(self.connect(address).await.expect("a handshake")).await
+    }
+
+    /// GET over HTTP/1.1 with the usual proxy key.
+    pub async fn get(&self, address: SocketAddr, path: &str) -> Answer {
+        let mut request = http2::request("GET", path, "");
+        request.headers_mut().insert("host", "gateway.test".parse().expect("a value"));
+        *request.uri_mut() = path.parse().expect("a path");
+        let mut sender = self.http1(address).await;
+        whole(sender.send_request(request).await.expect("the gateway answers")).await
+    }
+
+    /// What a new connection is shown.
+    pub async fn certificate(&self, address: SocketAddr) -> Vec<u8> {
+        let stream = self.connect(address).await.expect("a handshake");
+        stream.get_ref().1.peer_certificates().expect("a certificate")[0].to_vec()
     }
 }
 

@@ -42,10 +42,11 @@ pub fn run(options: &Serve) -> anyhow::Result<()> {
 
 /// One line on stdout, and nothing before it: scripts wait for it.
 pub fn announce(listener: &TcpListener, gateway: &Gateway) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
-    stdout.flush()?;
     let generation = gateway.parts.shared.current.load();
+    let scheme = if generation.config.gateway.tls.is_some() { "https" } else { "http" };
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "listening on {scheme}://{}", listener.local_addr()?)?;
+    stdout.flush()?;
     tracing::info!(
         workers = gateway.parts.workers,
         channels = generation.channels.len(),

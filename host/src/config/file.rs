@@ -137,6 +137,8 @@ pub struct GatewayFile {
     pub sandbox: SandboxFile,
     /// By plugin name: what differs from `sandbox`.
     pub plugin_sandbox: BTreeMap<String, SandboxFile>,
+    /// TLS on the gateway's own port; without it, plain HTTP.
+    pub tls: Option<TlsFile>,
     /// A PEM file with further trusted root certificates; relative to this file's folder.
     pub trusted_ca: Option<String>,
     /// Origins whose browsers may call, such as `https://chat.example.com`; `*` for all.
@@ -144,6 +146,16 @@ pub struct GatewayFile {
     /// `stdout`, `off`, or a file's path (with a `/`), relative to this file's folder.
     pub access_log: AccessLogFile,
     pub log: LogFile,
+}
+
+/// A certificate and its key; the paths are relative to this file's folder.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFile {
+    /// A PEM file with the chain, the server's own certificate first.
+    pub cert: Option<String>,
+    /// A PEM file with the certificate's private key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
+    pub key: Option<String>,
 }
 
 /// A newtype for its default.

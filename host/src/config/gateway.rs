@@ -3,13 +3,16 @@
 //! Types and ranges are in the file's mirror; here stand the checks that need two fields or the file system.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::certificate::{Certificate, CertificateFault, CertificateFiles, Which};
 use super::document::{self, Node};
 use super::file::{
-    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, WebSocketFile, schema,
+    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, TlsFile, WebSocketFile,
+    schema,
 };
 use super::load::Part;
 use super::name::{NAME_RULE, is_name};
@@ -18,9 +21,15 @@ use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, WebSocket, shap
 
 /// Reads the file's bytes; relative paths in it start at its folder.
 pub fn read(bytes: &[u8], file: &Path) -> Part<Gateway> {
+    reread(bytes, file, None)
+}
+
+/// The same for a running gateway: a certificate that serves is not read again, since it has its own last good version,
+/// for which no other change of this file shall wait.
+pub fn reread(bytes: &[u8], file: &Path, serving: Option<&Arc<Certificate>>) -> Part<Gateway> {
     let mut problems = Problems::of(file);
     let folder = file.parent().unwrap_or(Path::new(""));
-    let value = document::parse(bytes, &mut problems).and_then(|root| gateway(&root, folder, &mut problems));
+    let value = document::parse(bytes, &mut problems).and_then(|root| gateway(&root, folder, serving, &mut problems));
     Part::new(value, problems)
 }
 
@@ -33,6 +42,7 @@ impl Default for Gateway {
             websocket: file.websocket.into(),
             sandbox: file.sandbox.into(),
             plugin_sandbox: std::collections::HashMap::new(),
+            tls: None,
             trusted_ca: None,
             cors_origins: file.cors_origins,
             access_log: AccessLog::Stdout,
@@ -59,7 +69,12 @@ impl Default for Sandbox {
     }
 }
 
-fn gateway(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> Option<Gateway> {
+fn gateway(
+    root: &Node,
+    folder: &Path,
+    serving: Option<&Arc<Certificate>>,
+    problems: &mut Problems<'_>,
+) -> Option<Gateway> {
     let mut sound = shape::sound(root, &schema::<GatewayFile>(), "", problems)?;
     inherit_sandbox(&mut sound);
     let file: GatewayFile = serde_json::from_value(sound).ok()?;
@@ -85,6 +100,7 @@ fn gateway(root: &Node, folder: &Path, problems: &mut Problems<'_>) -> Option<Ga
         websocket,
         sandbox: file.sandbox.into(),
         plugin_sandbox: file.plugin_sandbox.into_iter().map(|(name, sandbox)| (name, sandbox.into())).collect(),
+        tls: file.tls.and_then(|tls| reader.certificate(tls, serving)),
         trusted_ca: file.trusted_ca.map(|path| reader.trusted_ca(&path)),
         cors_origins: reader.cors_origins(file.cors_origins),
         access_log: reader.access_log(&file.access_log),
@@ -118,6 +134,29 @@ impl Reader<'_, '_> {
             place = member(&place, name);
         }
         Spot { place, position: Some(node.position) }
+    }
+
+    fn certificate(&mut self, file: TlsFile, serving: Option<&Arc<Certificate>>) -> Option<Arc<Certificate>> {
+        let mut path = |which: Which, text: Option<String>| {
+            if text.is_none() {
+                let spot = self.spot(&["tls", which.field()]);
+                self.problems.error(
+                    &spot,
+                    "is missing",
+                    "write the path of a PEM file, relative to this file's folder",
+                );
+            }
+            text.map(|text| self.folder.join(text))
+        };
+        let (cert, key) = (path(Which::Cert, file.cert), path(Which::Key, file.key));
+        let files = CertificateFiles { cert: cert?, key: key? };
+        if let Some(serving) = serving.filter(|serving| serving.files == files) {
+            return Some(serving.clone());
+        }
+        let certificate = Certificate::load(&files).map_err(|CertificateFault { which, what, remedy }| {
+            self.problems.error(&self.spot(&["tls", which.field()]), format!("names a file that {what}"), remedy);
+        });
+        certificate.ok().map(Arc::new)
     }
 
     fn trusted_ca(&mut self, text: &str) -> PathBuf {

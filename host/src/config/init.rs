@@ -232,7 +232,9 @@ mod tests {
         let members = template.as_object_mut().unwrap();
         members.retain(|name, _| !name.starts_with(['_', '$']));
         let mut defaults = serde_json::to_value(GatewayFile::default()).unwrap();
-        assert_eq!(defaults.as_object_mut().unwrap().remove("trusted_ca"), Some(Value::Null));
+        for optional in ["tls", "trusted_ca"] {
+            assert_eq!(defaults.as_object_mut().unwrap().remove(optional), Some(Value::Null));
+        }
         assert_eq!(template, defaults);
     }
 }

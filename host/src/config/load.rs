@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use super::channels::{Channels, read as channels};
 pub use super::expand::Env;
-pub use super::gateway::read as gateway;
+pub use super::gateway::{read as gateway, reread as gateway_again};
 pub use super::keys::{KeyList, read as keys};
 use super::problem::{Problem, Problems, Severity, Spot, nearest};
 use super::{Config, Gateway, Keys, ProxyKey};
@@ -131,25 +131,27 @@ pub fn missing(file: &Path) -> Problem {
 
 /// A file's bytes; none if there is no such file. What cannot be read is a problem of the file.
 pub fn bytes(file: &Path) -> Result<Option<Vec<u8>>, Box<Problem>> {
-    let read = || {
-        // Before it is opened: opening a named pipe waits for a writer.
-        if !std::fs::metadata(file)?.is_file() {
-            return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-        }
-        let mut bytes = Vec::new();
-        std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match read() {
-        Ok(bytes) if bytes.len() as u64 > FILE_BYTES_MAX => {
-            Err(Box::new(unreadable(file, "is larger than 32 MiB".to_owned(), "check that it is the right file")))
-        }
+    match regular(file) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(fault) if fault.kind() == ErrorKind::NotFound => Ok(None),
+        Err(fault) if fault.kind() == ErrorKind::FileTooLarge => {
+            Err(Box::new(unreadable(file, "is larger than 32 MiB".to_owned(), "check that it is the right file")))
+        }
         Err(fault) => {
             Err(Box::new(unreadable(file, format!("cannot be read: {fault}"), "check the file and its permissions")))
         }
     }
+}
+
+/// The bytes of a regular file that is not larger than any configuration needs.
+pub(super) fn regular(file: &Path) -> std::io::Result<Vec<u8>> {
+    // Before it is opened: opening a named pipe waits for a writer.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX { Err(ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 fn unreadable(file: &Path, what: String, remedy: &str) -> Problem {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod strangers;
+mod tls;
 
 use std::path::Path;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use crate::config::load::{self, Channels, KeyList, Part, Sources};
 use crate::config::problem::{Problem, Severity};
 use crate::config::{Channel, Config, Gateway};
 use crate::digest::{hex, sha256};
+use crate::generation::renewal::Renewal;
 use crate::generation::{Depth, FileStatus, State};
 
 /// Size, times and identity: what changes when a file is written or replaced, on a clock that ticks fast enough.
@@ -39,6 +40,8 @@ pub struct Conf {
     channels: Watched<Channels>,
     keys: Watched<KeyList>,
     gateway: Watched<Gateway>,
+    /// Of the gateway.json that serves.
+    certificate: Renewal,
     /// What keys and channels say of each other.
     discord: Vec<Problem>,
 }
@@ -71,6 +74,7 @@ impl Conf {
             channels: Watched::new(sources.channels),
             keys: Watched::new(sources.keys),
             gateway: Watched::new(sources.gateway),
+            certificate: Renewal::default(),
             discord: Vec::new(),
         }
     }
@@ -107,7 +111,13 @@ impl Conf {
         let env = |name: &str| std::env::var(name).ok();
         let mut problems = self.channels.scan(depth, |bytes, path| load::channels(bytes, path, &env));
         problems.extend(self.keys.scan(depth, load::keys));
-        problems.extend(self.gateway.scan(depth, load::gateway));
+        self.certificate.scan(depth);
+        if self.gateway.is_unsound() {
+            // It names other files: what was wrong with it may have been mended there.
+            self.gateway.seen = None;
+        }
+        let certificate = self.certificate.serving();
+        problems.extend(self.gateway.scan(depth, |bytes, path| load::gateway_again(bytes, path, certificate)));
         // Keys fit whatever the others say: a revoked one waits for nothing.
         self.keys.accept();
         problems
@@ -135,6 +145,7 @@ impl Conf {
     pub fn accept(&mut self) {
         self.channels.accept();
         self.gateway.accept();
+        self.certificate.follow(self.gateway.good.as_ref().and_then(|good| good.value.tls.as_ref()));
     }
 
     /// The new channels file does not work; false when there is no new one.
@@ -160,7 +171,8 @@ impl Conf {
     /// The good versions together.
     pub fn combined(&mut self) -> Option<Config> {
         let (channels, keys) = (self.channels.good.as_ref()?, self.keys.good.as_ref()?);
-        let gateway = self.gateway.good.as_ref().map(|good| good.value.clone()).unwrap_or_default();
+        let mut gateway = self.gateway.good.as_ref().map(|good| good.value.clone()).unwrap_or_default();
+        gateway.tls = self.certificate.serving().cloned();
         let (config, discord) = load::combine(&channels.value, &keys.value, &gateway);
         if discord != self.discord {
             for problem in &discord {
@@ -174,7 +186,14 @@ impl Conf {
     pub fn status(&self) -> Vec<FileStatus> {
         let mut keys = self.keys.status(State::Refused);
         keys.warnings.extend(self.discord.iter().map(ToString::to_string));
-        vec![self.channels.status(State::Refused), keys, self.gateway.status(State::Absent)]
+        let mut files = vec![self.channels.status(State::Refused), keys, self.gateway.status(State::Absent)];
+        files.extend(self.certificate.status());
+        files
+    }
+
+    /// Beyond the configuration's own: where it names files that change.
+    pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        self.certificate.folders()
     }
 }
 
@@ -185,6 +204,11 @@ impl<T> Watched<T> {
 
     fn newest(&self) -> Option<&Good<T>> {
         self.candidate.as_ref().or(self.good.as_ref())
+    }
+
+    /// What is there was refused for what it says, and not for what it does not fit.
+    fn is_unsound(&self) -> bool {
+        self.error.is_some() && self.candidate.is_none() && self.refused.is_none()
     }
 
     fn accept(&mut self) {

@@ -4,8 +4,9 @@
 //! seconds without any hint, since network file systems drop events. Folders are watched, not files: editors rename,
 //! and Kubernetes swaps a link. Access events are ignored, or a scan would cause the next.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -42,17 +43,15 @@ impl Watcher {
     pub fn start(mut loader: Loader, shared: Arc<Shared>, swapped: watch::Sender<u64>) -> anyhow::Result<Self> {
         let (hints, hinted) = channel();
         let events = hints.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let is_access = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
             if !is_access {
                 let _ = events.send(Hint::Changed);
             }
         })?;
-        for folder in loader.folders() {
-            watch_folder(&mut watcher, &folder);
-        }
+        let mut watched = Watched { notifier, folders: HashSet::new() };
+        watched.follow(loader.folders());
         let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            let _watcher = watcher;
             while let Some(depth) = next_scan(&hinted) {
                 // A panic here would leave the gateway deaf to every further change, a revoked key among them.
                 let Ok(generation) = catch_unwind(AssertUnwindSafe(|| loader.rescan(depth))) else {
@@ -67,6 +66,7 @@ impl Watcher {
                 }
                 // After the swap: what is shown as active serves.
                 shared.status.store(Arc::new(loader.status()));
+                watched.follow(loader.folders());
             }
         })?;
         Ok(Self { hints, thread: Some(thread) })
@@ -90,17 +90,38 @@ impl Drop for Watcher {
     }
 }
 
-fn watch_folder(watcher: &mut notify::RecommendedWatcher, folder: &Path) {
-    if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-        let interval_s = RESCAN_INTERVAL.as_secs();
-        tracing::info!(folder = %folder.display(), %error, interval_s, "no events from this folder; it is scanned at intervals");
+/// The folders from which there are events.
+struct Watched {
+    notifier: notify::RecommendedWatcher,
+    folders: HashSet<PathBuf>,
+}
+
+impl Watched {
+    fn follow(&mut self, folders: impl Iterator<Item = PathBuf>) {
+        // By its true name: a folder that is watched under two of them is lost when one is given up.
+        let wanted: HashSet<_> = folders.map(|folder| folder.canonicalize().unwrap_or(folder)).collect();
+        for folder in self.folders.difference(&wanted) {
+            let _ = self.notifier.unwatch(folder);
+        }
+        for folder in wanted.difference(&self.folders) {
+            if let Err(error) = self.notifier.watch(folder, RecursiveMode::NonRecursive) {
+                let interval_s = RESCAN_INTERVAL.as_secs();
+                tracing::info!(folder = %folder.display(), %error, interval_s, "no events from this folder; it is scanned at intervals");
+            }
+        }
+        self.folders = wanted;
     }
 }
 
-/// What of gateway.json concerns no exchange: the log's level and format change now, the rest needs a restart.
+/// What of gateway.json concerns no exchange: the log's level and format change now, TLS for those who connect from now
+/// on, the rest needs a restart.
 fn apply(before: &Gateway, now: &Gateway) {
     if before.log != now.log {
         telemetry::apply(&now.log);
+    }
+    if before.tls.is_some() != now.tls.is_some() {
+        let spoken = if now.tls.is_some() { "TLS" } else { "plain HTTP" };
+        tracing::info!("gateway.json: new connections speak {spoken}");
     }
     if before.access_log != now.access_log || before.trusted_ca != now.trusted_ca {
         tracing::warn!("gateway.json: a change of `access_log` or `trusted_ca` takes effect at the next start");

@@ -1,4 +1,4 @@
-//! One client connection: HTTP/1.1, or HTTP/2 with prior knowledge, told apart by the first bytes.
+//! One client connection: HTTP/1.1 or HTTP/2, told apart by the first bytes, or under TLS by what was agreed on there.
 //!
 //! Three limits hold it: a head must be complete within `head_timeout` of its first byte, an idle connection is closed
 //! after `keep_alive`, and so is one whose client has taken no byte of a reply for as long. None arms a timer or asks for
@@ -10,7 +10,7 @@ mod client_io;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -35,7 +35,9 @@ use crate::exchange::relay::websocket::Accepted;
 use crate::exchange::worker::Worker;
 use crate::exchange::{self, Client};
 use crate::pages;
+use crate::stream::Stream;
 
+use super::tls;
 use client_io::ClientIo;
 
 /// The first bytes of HTTP/2 with prior knowledge (RFC 9113, section 3.4); no HTTP/1 method is `PRI`.
@@ -159,8 +161,13 @@ impl Connection {
         self.since.set(None);
     }
 
+    /// The connection is as good as new: its first head is to come.
+    pub(super) fn expect_head(&self) {
+        self.enter(Phase::Head);
+    }
+
     /// Resolves when anything is asked.
-    async fn asked(&self) {
+    pub(super) async fn asked(&self) {
         std::future::poll_fn(|cx| match self.poll_asked(Asked::Nothing, cx) {
             Asked::Nothing => Poll::Pending,
             Asked::Finish | Asked::Close => Poll::Ready(()),
@@ -182,13 +189,23 @@ impl Connection {
 }
 
 /// Serves the connection to its end.
-pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpStream, client: Client) {
-    let limits = worker.view().generation.config.gateway.limits.clone();
+pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpStream, peer: IpAddr) {
+    let (limits, certificate) = {
+        let gateway = &worker.view().generation.config.gateway;
+        (gateway.limits.clone(), gateway.tls.clone())
+    };
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     // Without it a small write waits for the client's delayed acknowledgement: 40 ms.
     let _ = stream.set_nodelay(true);
     // A client that vanishes without a word would never be noticed while the gateway has nothing to write.
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE));
+    if let Some(certificate) = certificate {
+        let accepted = tls::accept(stream, &certificate, &worker, &connection, limits.head_timeout).await;
+        if let Some((stream, is_http2)) = accepted {
+            speak(worker, connection, stream, is_http2, Client::new(peer, true), &limits).await;
+        }
+        return;
+    }
     let is_http2 = tokio::select! {
         began = tokio::time::timeout(limits.head_timeout, begins_with_preface(&stream)) => match began {
             Ok(Ok(is_http2)) => is_http2,
@@ -202,6 +219,18 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpSt
             matches!(tokio::time::timeout(limits.head_timeout, begins_with_preface(&stream)).await, Ok(Ok(true)))
         }
     };
+    speak(worker, connection, Stream::Plain(stream), is_http2, Client::new(peer, false), &limits).await;
+}
+
+/// From the first request on, whatever the bytes are wrapped in.
+async fn speak(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    stream: Stream<tokio::net::TcpStream>,
+    is_http2: bool,
+    client: Client,
+    limits: &Limits,
+) {
     let io = TokioIo::new(ClientIo {
         stream,
         connection: connection.clone(),

@@ -79,7 +79,8 @@ impl Upstream {
                 .because(cause)
         };
         let upgraded = hyper::upgrade::on(&mut reply).await.map_err(|error| failed(chain(&error)))?;
-        let parts = upgraded.downcast::<TokioIo<Stream<Socket>>>().map_err(|_| failed("not our own stream".to_owned()))?;
+        let parts =
+            upgraded.downcast::<TokioIo<Stream<Socket>>>().map_err(|_| failed("not our own stream".to_owned()))?;
         let tunnel = Tunnel { stream: parts.io.into_inner(), read_before: parts.read_buf };
         Ok(Upgrade::Switched(reply.into_parts().0.headers, tunnel))
     }

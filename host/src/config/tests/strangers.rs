@@ -78,6 +78,10 @@ fn a_secret_is_never_shown_wherever_it_stands() {
             let part = gateway(text.as_bytes(), Path::new("g"));
             assert!(!lines(&part).join("\n").contains("MARKER"), "{text}");
         }
+        for text in [format!(r#"{{"tls": {value}}}"#), format!(r#"{{"tls": {{"cert": {value}, "key": {value}}}}}"#)] {
+            let part = gateway(text.as_bytes(), Path::new("g"));
+            assert!(!lines(&part).join("\n").contains("MARKER"), "{text}");
+        }
     }
 }
 

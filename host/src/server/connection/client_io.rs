@@ -12,12 +12,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::{Asked, Connection, Phase};
 use crate::error::{Failure, Kind};
 use crate::exchange::relay::REQUEST_ID;
 use crate::exchange::worker::Worker;
 use crate::gather;
+use crate::stream::Stream;
 
 /// A reply of the gateway's own, as bytes, where there is no exchange to answer; the connection ends with it.
 pub fn refusal(failure: &Failure, request_id: &str) -> Bytes {
@@ -33,7 +35,7 @@ pub fn refusal(failure: &Failure, request_id: &str) -> Bytes {
 
 /// The client's socket, noting when a head begins to come.
 pub(super) struct ClientIo {
-    pub(super) stream: tokio::net::TcpStream,
+    pub(super) stream: Stream<TcpStream>,
     pub(super) connection: Rc<Connection>,
     pub(super) worker: Rc<Worker>,
     pub(super) is_http2: bool,
@@ -113,7 +115,11 @@ impl AsyncWrite for ClientIo {
             self.replace(slices.first().map_or(&[], |slice| slice));
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        let written = gather::poll_write(&mut self.stream, cx, slices);
+        let written = match &mut self.stream {
+            Stream::Plain(tcp) => gather::poll_write(tcp, cx, slices),
+            // Pieces are joined into records anyway.
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        };
         self.connection.wrote(written)
     }
 
