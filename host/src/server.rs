@@ -4,6 +4,7 @@
 //! The caller brings the listener and the commands, so that tests bind port 0 and stop without signals.
 
 mod connection;
+mod preface;
 mod tls;
 
 use std::cell::RefCell;
@@ -252,8 +253,13 @@ async fn serve(
                     let seated = Seated { id, open: open.clone(), count: open_count.clone(), gone: gone.clone(), _place: place };
                     let worker = worker.clone();
                     tokio::task::spawn_local(async move {
-                        let _seated = seated;
-                        connection::serve(worker, connection, stream, peer).await;
+                        if let Some(switched) = connection::serve(worker, connection, stream, peer).await {
+                            // In a task of its own: that of HTTP is large, and a WebSocket may stay for hours.
+                            tokio::task::spawn_local(async move {
+                                let _seated = seated;
+                                switched.await;
+                            });
+                        }
                     });
                 }
                 Some(Message::Drain(deadline)) => {

@@ -148,6 +148,10 @@ impl Settle {
     /// The WebSocket is open.
     pub fn opened(&mut self) {
         self.worker.counters.websocket_accepted.add(1);
+        // The parsed one keeps the buffer alive that the whole request was read into.
+        if let Ok(path) = Uri::try_from(self.uri.path()) {
+            self.uri = path;
+        }
         self.socket = Some(Box::new(Socket {
             _open: Counted::new(&self.worker.shared, |shared| &shared.sockets, usize::MAX),
             opened_us: micros(self.started.elapsed()),

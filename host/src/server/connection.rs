@@ -8,8 +8,6 @@
 mod client_io;
 
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, TcpStream};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -37,11 +35,9 @@ use crate::exchange::{self, Client};
 use crate::pages;
 use crate::stream::Stream;
 
-use super::tls;
+use super::{preface, tls};
 use client_io::ClientIo;
 
-/// The first bytes of HTTP/2 with prior knowledge (RFC 9113, section 3.4); no HTTP/1 method is `PRI`.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// hyper takes no smaller read buffer.
 const HTTP1_BUFFER_BYTES_MIN: usize = 8192;
 /// hyper's default; any other number costs it an allocation for each request.
@@ -52,9 +48,6 @@ const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 /// How long a client may go on sending after the last reply, unread, before the connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long to wait for the rest of a preface that arrives in pieces.
-const PREFACE_PAUSE: Duration = Duration::from_millis(10);
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Bytes of a head have come, or the connection is new.
@@ -188,38 +181,33 @@ impl Connection {
     }
 }
 
-/// Serves the connection to its end.
-pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, stream: TcpStream, peer: IpAddr) {
+/// The WebSocket that a connection has been switched to, to its end.
+pub type Switched = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Serves the connection to its end, or to the end of HTTP on it.
+pub async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    stream: TcpStream,
+    peer: IpAddr,
+) -> Option<Switched> {
     let (limits, certificate) = {
         let gateway = &worker.view().generation.config.gateway;
         (gateway.limits.clone(), gateway.tls.clone())
     };
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    let stream = tokio::net::TcpStream::from_std(stream).ok()?;
     // Without it a small write waits for the client's delayed acknowledgement: 40 ms.
     let _ = stream.set_nodelay(true);
     // A client that vanishes without a word would never be noticed while the gateway has nothing to write.
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE));
-    if let Some(certificate) = certificate {
-        let accepted = tls::accept(stream, &certificate, &worker, &connection, limits.head_timeout).await;
-        if let Some((stream, is_http2)) = accepted {
-            speak(worker, connection, stream, is_http2, Client::new(peer, true), &limits).await;
-        }
-        return;
-    }
-    let is_http2 = tokio::select! {
-        began = tokio::time::timeout(limits.head_timeout, begins_with_preface(&stream)) => match began {
-            Ok(Ok(is_http2)) => is_http2,
-            Ok(Err(_)) | Err(_) => return,
-        },
-        () = connection.asked() => {
-            // What a client has sent before the gateway began to stop is still served.
-            if !has_bytes(&stream) {
-                return;
-            }
-            matches!(tokio::time::timeout(limits.head_timeout, begins_with_preface(&stream)).await, Ok(Ok(true)))
-        }
+    let is_tls = certificate.is_some();
+    let (stream, is_http2) = if let Some(certificate) = certificate {
+        tls::accept(stream, &certificate, &worker, &connection, limits.head_timeout).await?
+    } else {
+        let is_http2 = preface::is_http2(&stream, &connection, limits.head_timeout).await?;
+        (Stream::Plain(stream), is_http2)
     };
-    speak(worker, connection, Stream::Plain(stream), is_http2, Client::new(peer, false), &limits).await;
+    speak(worker, connection, stream, is_http2, Client::new(peer, is_tls), &limits).await
 }
 
 /// From the first request on, whatever the bytes are wrapped in.
@@ -230,7 +218,7 @@ async fn speak(
     is_http2: bool,
     client: Client,
     limits: &Limits,
-) {
+) -> Option<Switched> {
     let io = TokioIo::new(ClientIo {
         stream,
         connection: connection.clone(),
@@ -251,6 +239,7 @@ async fn speak(
             .enable_connect_protocol()
             .serve_connection(io, service);
         drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await;
+        None
     } else {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(limits.header_bytes_max.max(HTTP1_BUFFER_BYTES_MIN));
@@ -259,13 +248,10 @@ async fn speak(
         }
         let mut served = builder.serve_connection(io, service);
         let is_sound = drive(Pin::new(&mut served), &connection, http1::Connection::graceful_shutdown).await;
-        let accepted = connection.accepted.take();
-        if let Some(accepted) = accepted.filter(|_| is_sound) {
-            connection.enter(Phase::Switched);
-            let parts = served.into_parts();
-            // In a box: few connections are switched.
-            Box::pin(accepted.run(parts.io.into_inner().stream, parts.read_buf)).await;
-        }
+        let accepted = connection.accepted.take().filter(|_| is_sound)?;
+        connection.enter(Phase::Switched);
+        let parts = served.into_parts();
+        Some(Box::pin(accepted.run(parts.io.into_inner().stream, parts.read_buf)))
     }
 }
 
@@ -298,25 +284,6 @@ where
         }
     })
     .await
-}
-
-fn has_bytes(stream: &tokio::net::TcpStream) -> bool {
-    matches!(SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]), Ok(1..))
-}
-
-async fn begins_with_preface(stream: &tokio::net::TcpStream) -> io::Result<bool> {
-    let mut bytes = [0; PREFACE.len()];
-    loop {
-        let count = stream.peek(&mut bytes).await?;
-        if count == 0 || !PREFACE.starts_with(&bytes[..count]) {
-            return Ok(false);
-        }
-        if count == PREFACE.len() {
-            return Ok(true);
-        }
-        // The socket stays readable, so there is no event for "one more byte".
-        tokio::time::sleep(PREFACE_PAUSE).await;
-    }
 }
 
 async fn answer(

@@ -73,7 +73,10 @@ impl Accepted {
         observer.closed(end.closing());
         let (to_client, to_upstream) = end.partings();
         let is_patient = end.is_patient();
-        futures_util::future::join(part(client, to_client, is_patient), part(upstream, to_upstream, is_patient)).await;
+        // In a box: a socket that is open has no use for the room that its end takes.
+        let ending =
+            futures_util::future::join(part(client, to_client, is_patient), part(upstream, to_upstream, is_patient));
+        Box::pin(ending).await;
     }
 }
 
