@@ -365,6 +365,17 @@ async fn explain_shows_the_plugin_what_a_request_would() {
 }
 
 #[tokio::test]
+async fn explain_tells_of_a_websocket_where_the_request_asks_for_one() {
+    let conf = Conf::new("http://127.0.0.1:1").set("websocket_url", "wss://sockets.example/base");
+    let text = explained(&conf, &["-H", "upgrade: websocket", "GET", "/live"]).await;
+    assert!(text.contains("GET wss://sockets.example/base/live"), "{text}");
+    assert!(text.contains("x-puppet-saw-transport: websocket"), "{text}");
+    let conf = Conf::new("http://127.0.0.1:1");
+    let text = explained(&conf, &["-H", "upgrade: websocket", "GET", "/live"]).await;
+    assert!(text.contains("websocket_not_supported"), "{text}");
+}
+
+#[tokio::test]
 async fn explain_says_why_a_channel_does_not_serve() {
     let with = |field: &str, value: Value| {
         let mut channel = channel("http://127.0.0.1:1");

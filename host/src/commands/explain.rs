@@ -17,12 +17,13 @@ use crate::cli::Explain;
 use crate::commands::say;
 use crate::commands::serve;
 use crate::config::{Endpoint, ProxyKey};
+use crate::exchange::classify;
 use crate::exchange::explain::{Story, Verdict, explain};
 use crate::exchange::identify::{self, Form};
 use crate::exchange::plan::without_credentials;
 use crate::exchange::worker::{Shared, Worker};
 use crate::generation::{Folders, Generation, Loader, Status};
-use crate::plugin::{BodyEdit, Engine, EngineOptions, HeaderEdit, Placement};
+use crate::plugin::{BodyEdit, Engine, EngineOptions, HeaderEdit, Placement, Transport};
 use crate::telemetry;
 use crate::upstream::{Limits, Tls, Upstream};
 
@@ -132,7 +133,8 @@ fn told(story: &Story, key: &ProxyKey, parts: &Parts, status: &Status) -> Lines 
             query.extend([separator, name, "=", MASK]);
         }
     }
-    lines.push(("upstream", format!("{} {}{}{query}", parts.method, address(&prepared.endpoint), plan.path)));
+    let address = address(&prepared.endpoint, classify::transport(parts));
+    lines.push(("upstream", format!("{} {address}{}{query}", parts.method, plan.path)));
     lines.push(("host", prepared.endpoint.authority.clone()));
     if let Some(proxy) = &prepared.endpoint.proxy {
         lines.push(("proxy", format!("{proxy:?}")));
@@ -165,8 +167,13 @@ fn told(story: &Story, key: &ProxyKey, parts: &Parts, status: &Status) -> Lines 
     lines
 }
 
-fn address(endpoint: &Endpoint) -> String {
-    let scheme = if endpoint.tls { "https" } else { "http" };
+fn address(endpoint: &Endpoint, transport: Transport) -> String {
+    let scheme = match (transport, endpoint.tls) {
+        (Transport::Http, false) => "http",
+        (Transport::Http, true) => "https",
+        (Transport::Websocket, false) => "ws",
+        (Transport::Websocket, true) => "wss",
+    };
     let host = if endpoint.host.contains(':') { format!("[{}]", endpoint.host) } else { endpoint.host.clone() };
     let port = match (endpoint.tls, endpoint.port) {
         (true, 443) | (false, 80) => String::new(),
