@@ -391,6 +391,39 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn strangers_bytes_end_in_messages_or_in_an_error(
+            bytes in prop::collection::vec(
+                prop_oneof![any::<u8>(), Just(0x81), Just(0x01), Just(0x80), Just(0x88), Just(0x89), Just(0xfe), Just(0xff)],
+                0..600,
+            ),
+            is_client in any::<bool>(),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (mut stranger, stream) = tokio::io::duplex(64 << 10);
+                let role = if is_client { Role::Server } else { Role::Client };
+                let mut peer = Peer::new(stream, Bytes::new(), role, &config::WebSocket::default(), &shared());
+                stranger.write_all(&bytes).await.unwrap();
+                drop(stranger);
+                // The end of the stream is one.
+                let error = poll_fn(|cx| {
+                    loop {
+                        match ready!(peer.poll_message(cx)) {
+                            Ok(Message::Close(_)) => return Poll::Ready(None),
+                            Ok(message) => assert!(message.len() <= bytes.len()),
+                            Err(error) => return Poll::Ready(Some(error)),
+                        }
+                    }
+                })
+                .await;
+                assert!(!matches!(error, Some(Error::AlreadyClosed | Error::WriteBufferFull(_))), "{error:?}");
+                poll_fn(|cx| peer.poll_end(cx)).await;
+            });
+        }
+    }
+
+    proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn every_message_comes_out_whole_however_its_bytes_arrive(
