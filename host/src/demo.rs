@@ -5,17 +5,24 @@
 //! made from the request alone (an echo, tokens counted from the text, vectors derived from it), so that the same
 //! request always costs the same `usage`. The models `status-429` and `status-500` fail on demand.
 //!
-//! The providers' paths are disjoint, so one port serves both. It is no load generator: streamed replies pause between
-//! their pieces, and every request body is read whole. WebSockets are not emulated.
+//! The providers' paths are disjoint, so one port serves both. It is no load generator: streamed replies and sockets
+//! pause between their pieces, and every request body is read whole. Of the WebSockets it speaks bailian's tasks (speech
+//! from text and text from speech), its realtime events, and Gemini Live; sound is bytes that can be predicted.
 
 mod anthropic;
 mod dashscope;
 mod fault;
 mod gemini;
+mod inference;
+mod live;
 mod openai;
 mod ranking;
+mod realtime;
 mod reply;
 mod route;
+mod session;
+mod sockets;
+mod sound;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -33,6 +40,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use self::sockets::Slot;
 use self::tasks::Tasks;
 use self::uploads::Uploads;
 
@@ -90,14 +98,18 @@ async fn connection(stream: TcpStream, upstream: Arc<Upstream>) {
     let _ = stream.set_nodelay(true);
     let mut start = [0; 3];
     let prior_knowledge = matches!(stream.peek(&mut start).await, Ok(3)) && &start == b"PRI";
-    let service = service_fn(move |request| {
-        let upstream = Arc::clone(&upstream);
-        async move { Ok::<_, std::convert::Infallible>(route::answer(&upstream, request).await) }
+    let slot = Arc::new(Slot::default());
+    let service = service_fn(|request| {
+        let (upstream, slot) = (Arc::clone(&upstream), Arc::clone(&slot));
+        async move { Ok::<_, std::convert::Infallible>(route::answer(&upstream, &slot, request).await) }
     });
     let io = TokioIo::new(stream);
     if prior_knowledge {
         let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
     } else {
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+        if let Some(session) = slot.take() {
+            session.run().await;
+        }
     }
 }

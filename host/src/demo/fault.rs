@@ -16,6 +16,8 @@ pub enum Fault {
     /// A credential in a place where the provider takes none: whoever sent it leaks it.
     KeyMisplaced(&'static str),
     Path,
+    /// A path that is a WebSocket's, and a request that opens none.
+    Upgrade,
     /// Not JSON, or a field is missing or wrong; the text says which.
     Body(String),
     Model(String),
@@ -75,10 +77,18 @@ impl Fault {
         reply
     }
 
+    /// What a program goes by, for events that carry no status; Gemini's protocols have no such events.
+    pub fn code(&self, shape: Shape) -> &'static str {
+        match shape {
+            Shape::DashScope => self.dashscope().1,
+            _ => self.compatible().1,
+        }
+    }
+
     fn dashscope(&self) -> (u16, &'static str) {
         match self {
             Self::KeyMissing | Self::KeyWrong => (401, "InvalidApiKey"),
-            Self::KeyMisplaced(_) | Self::Path | Self::Body(_) => (400, "InvalidParameter"),
+            Self::KeyMisplaced(_) | Self::Path | Self::Upgrade | Self::Body(_) => (400, "InvalidParameter"),
             Self::Model(_) => (404, "ModelNotFound"),
             Self::AsyncOnly | Self::SyncOnly => (403, "AccessDenied"),
             Self::RateLimited => (429, "Throttling.RateQuota"),
@@ -89,7 +99,9 @@ impl Fault {
     fn compatible(&self) -> (u16, &'static str, &'static str) {
         match self {
             Self::KeyMissing | Self::KeyWrong => (401, "invalid_api_key", "invalid_request_error"),
-            Self::KeyMisplaced(_) | Self::Body(_) => (400, "invalid_parameter_error", "invalid_request_error"),
+            Self::KeyMisplaced(_) | Self::Upgrade | Self::Body(_) => {
+                (400, "invalid_parameter_error", "invalid_request_error")
+            }
             Self::Path => (404, "not_found", "invalid_request_error"),
             Self::Model(_) => (404, "model_not_found", "invalid_request_error"),
             Self::AsyncOnly | Self::SyncOnly => (403, "access_denied", "access_denied"),
@@ -101,7 +113,7 @@ impl Fault {
     fn anthropic(&self) -> (u16, &'static str) {
         match self {
             Self::KeyMissing | Self::KeyWrong => (401, "authentication_error"),
-            Self::KeyMisplaced(_) | Self::Body(_) => (400, "invalid_request_error"),
+            Self::KeyMisplaced(_) | Self::Upgrade | Self::Body(_) => (400, "invalid_request_error"),
             Self::Path | Self::Model(_) => (404, "not_found_error"),
             Self::AsyncOnly | Self::SyncOnly => (403, "permission_error"),
             Self::RateLimited => (429, "rate_limit_error"),
@@ -112,7 +124,7 @@ impl Fault {
     fn gemini(&self, message: &str) -> (u16, Value) {
         let (code, status) = match self {
             Self::KeyMissing | Self::AsyncOnly | Self::SyncOnly => (403, "PERMISSION_DENIED"),
-            Self::KeyWrong | Self::KeyMisplaced(_) | Self::Body(_) => (400, "INVALID_ARGUMENT"),
+            Self::KeyWrong | Self::KeyMisplaced(_) | Self::Upgrade | Self::Body(_) => (400, "INVALID_ARGUMENT"),
             Self::Path | Self::Model(_) => (404, "NOT_FOUND"),
             Self::RateLimited => (429, "RESOURCE_EXHAUSTED"),
             Self::Internal => (500, "INTERNAL"),
@@ -135,7 +147,7 @@ impl Fault {
         (code, json!({"error": error}))
     }
 
-    fn message(&self, shape: Shape) -> String {
+    pub fn message(&self, shape: Shape) -> String {
         let gemini = matches!(shape, Shape::Gemini | Shape::GeminiCompatible);
         match self {
             Self::KeyMissing if gemini => "Method doesn't allow unregistered callers (callers without established \
@@ -147,6 +159,7 @@ impl Fault {
             Self::KeyMisplaced(place) => format!("The demo upstream takes no credential in {place}."),
             Self::Path if gemini => "The requested URL was not found on this server.".into(),
             Self::Path => "url error, please check url!".into(),
+            Self::Upgrade => "Can \"Upgrade\" only to \"WebSocket\".".into(),
             Self::Body(what) if gemini => format!("Invalid JSON payload received. {what}"),
             Self::Body(what) => format!("Required body invalid, please check the request body format: {what}"),
             Self::Model(model) if gemini => format!(

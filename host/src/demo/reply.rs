@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
 /// Long enough to see a reply grow, short enough to try it often.
-const PAUSE: Duration = Duration::from_millis(20);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 pub type Reply = Response<Body>;
 

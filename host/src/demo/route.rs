@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::fault::{Fault, Shape};
 use super::reply::Reply;
-use super::{Upstream, anthropic, dashscope, gemini, openai, ranking, text, uploads};
+use super::sockets::{Endpoint, Slot};
+use super::{Upstream, anthropic, dashscope, gemini, openai, ranking, sockets, text, uploads};
 
 /// Larger than any request that a demo is shown; a provider has a limit as well.
 const BODY_BYTES_MAX: usize = 32 << 20;
@@ -30,6 +31,18 @@ pub struct Call {
 }
 
 impl Call {
+    /// A request without its body.
+    pub fn of<B>(request: &Request<B>, request_id: String) -> Self {
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            headers: request.headers().clone(),
+            body: Vec::new(),
+            request_id,
+        }
+    }
+
     /// The body as a JSON object.
     pub fn json(&self) -> Result<Value, Fault> {
         match serde_json::from_slice(&self.body) {
@@ -105,17 +118,11 @@ impl Family {
     }
 }
 
-pub async fn answer(upstream: &Upstream, request: Request<Incoming>) -> Reply {
-    let request_id = text::fresh_uuid();
-    let (head, body) = request.into_parts();
-    let call = Call {
-        method: head.method,
-        path: head.uri.path().to_owned(),
-        query: head.uri.query().unwrap_or_default().to_owned(),
-        headers: head.headers,
-        body: Vec::new(),
-        request_id,
-    };
+pub async fn answer(upstream: &Upstream, slot: &Slot, request: Request<Incoming>) -> Reply {
+    if let Some(endpoint) = Endpoint::of(request.uri().path()) {
+        return sockets::answer(upstream, slot, endpoint, request);
+    }
+    let call = Call::of(&request, text::fresh_uuid());
     let Some((rest, family)) =
         PREFIXES.iter().find_map(|(prefix, family)| Some((call.path.strip_prefix(prefix)?.to_owned(), *family)))
     else {
@@ -124,7 +131,7 @@ pub async fn answer(upstream: &Upstream, request: Request<Incoming>) -> Reply {
         return Fault::Path.reply(shape, &call.request_id);
     };
     // Read even what will be refused: an unread body would cost the client its connection.
-    let call = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+    let call = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
         Ok(body) => Call { body: body.to_bytes().to_vec(), ..call },
         Err(error) => return Fault::Body(error.to_string()).reply(family.shape(), &call.request_id),
     };
@@ -164,7 +171,7 @@ fn dispatch(upstream: &Upstream, call: &Call, rest: &str, family: Family) -> Res
 }
 
 /// Refuses every credential except the one in the header `place`.
-fn only(call: &Call, place: &str) -> Result<(), Fault> {
+pub fn only(call: &Call, place: &str) -> Result<(), Fault> {
     for (name, said) in [
         ("authorization", "the header `authorization`"),
         ("x-goog-api-key", "the header `x-goog-api-key`"),
@@ -182,7 +189,7 @@ fn only(call: &Call, place: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn expect(found: Option<&[u8]>, key: &str) -> Result<(), Fault> {
+pub fn expect(found: Option<&[u8]>, key: &str) -> Result<(), Fault> {
     match found {
         None => Err(Fault::KeyMissing),
         Some(found) if found == key.as_bytes() => Ok(()),
@@ -190,7 +197,7 @@ fn expect(found: Option<&[u8]>, key: &str) -> Result<(), Fault> {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, key) = value.split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key)

@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Keys, serve};
 
+mod sockets;
+
 type Header = (&'static str, &'static str);
 /// Path, headers, and the refusal: status, where its code stands, the code.
 type CredentialCase = (&'static str, &'static [Header], u16, &'static str, &'static str);

@@ -58,10 +58,19 @@ pub fn text_of(value: &Value) -> String {
 pub fn tokens(text: &str) -> u64 {
     text.split_whitespace()
         .map(|word| {
-            let wide = word.chars().filter(|&letter| letter >= '\u{1100}').count();
+            let wide = word.chars().filter(|&letter| is_wide(letter)).count();
             (wide + (word.chars().count() - wide).div_ceil(4)) as u64
         })
         .sum()
+}
+
+/// What speech is billed by: letters, of which those beyond Latin, Greek and Cyrillic count twice.
+pub fn characters(text: &str) -> u64 {
+    text.chars().map(|letter| if is_wide(letter) { 2 } else { 1 }).sum()
+}
+
+fn is_wide(letter: char) -> bool {
+    letter >= '\u{1100}'
 }
 
 /// The text in pieces that end behind a space; together they are the text.
@@ -153,6 +162,11 @@ mod tests {
         assert_eq!(tokens("hello demo"), 3);
         assert_eq!(tokens("你好"), 2);
         assert_eq!(tokens("  "), 0);
+    }
+
+    #[test]
+    fn speech_is_billed_by_the_character() {
+        assert_eq!((characters("hi there"), characters("你好!")), (8, 5));
     }
 
     #[test]
