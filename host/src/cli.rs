@@ -72,6 +72,12 @@ pub struct Demo {
     /// Address and port of the gateway.
     #[arg(long, value_name = "ADDR", env = "AIPROXY_LISTEN", default_value = "127.0.0.1:8001")]
     pub listen: SocketAddr,
+    /// Speak TLS, with this certificate chain (PEM); some SDKs open WebSockets only so.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     #[command(flatten)]
     pub workers: Workers,
 }
@@ -117,5 +123,12 @@ mod tests {
         };
         assert_eq!((workers("255"), workers("1")), (Some(255), Some(1)));
         assert_eq!((workers("256"), workers("0")), (None, None));
+    }
+
+    #[test]
+    fn a_certificate_is_named_with_its_key_or_not_at_all() {
+        let is_taken = |options: &[&str]| Cli::try_parse_from(["aiproxy-host", "demo"].iter().chain(options)).is_ok();
+        assert!(is_taken(&[]) && is_taken(&["--tls-cert", "a.pem", "--tls-key", "b.pem"]));
+        assert!(!is_taken(&["--tls-cert", "a.pem"]) && !is_taken(&["--tls-key", "b.pem"]));
     }
 }
