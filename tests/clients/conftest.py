@@ -16,6 +16,12 @@ def url():
 
 
 @pytest.fixture(scope="session")
+def socket_url(url):
+    """The same for WebSockets."""
+    return "ws" + url.removeprefix("http")
+
+
+@pytest.fixture(scope="session")
 def bailian_key():
     return os.environ["AIPROXY_BAILIAN_KEY"]
 
