@@ -1,6 +1,6 @@
 //! bailian's realtime events (`/api-ws/v1/realtime`): a conversation by text and sound, or speech from text.
 //!
-//! The model of the query decides which: a model for speech takes text and says it, any other answers what it is told.
+//! The model of the query decides which: one for speech takes text and says it, any other answers what it is told.
 //! Events have the names that bailian gives them, which are OpenAI's of the beta (`response.audio.delta`). An event that
 //! cannot be followed gets an `error` and changes nothing; a model that does not exist ends the socket.
 

@@ -110,5 +110,7 @@ pub fn realtime() -> Vec<Meter> {
                 &["/response/usage/input_tokens_details/cached_tokens"],
             ],
         ),
+        // DashScope's models for speech, which are billed by what they say.
+        by_response("characters", &[&["/response/usage/characters"]]),
     ]
 }

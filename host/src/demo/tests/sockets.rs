@@ -253,6 +253,10 @@ async fn the_plugins_meters_find_the_usage_of_every_socket() {
     let usage = &events.last().unwrap()["response"]["usage"];
     let expected = [total("input", &usage["input_tokens"]), total("output", &usage["output_tokens"])];
     assert_eq!(metered("bailian", 4, &events), expected);
+    let mut socket = Socket::at(&demo, "/api-ws/v1/realtime?model=qwen3-tts-flash-realtime", BAILIAN).await;
+    socket.say(json!({"type": "input_text_buffer.append", "text": "Hello. 你好。"})).await;
+    let events = socket.until_event("response.done").await;
+    assert_eq!(metered("bailian", 4, &events), [("characters".to_owned(), 13.0)]);
 
     let mut socket = Socket::at(&demo, LIVE, GEMINI).await;
     socket.say(json!({"setup": {"model": "models/gemini-2.5-flash"}})).await;
