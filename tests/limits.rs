@@ -10,7 +10,9 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Conf, Gateway, Http2, Raw, RawUpstream, Upstream, http2, post, reply, request, soon, stream};
+use crate::support::{
+    Conf, Gateway, Http2, Raw, RawUpstream, Upstream, get, http2, post, reply, request, soon, stream,
+};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -89,6 +91,24 @@ async fn a_head_of_too_many_fields_is_431_over_http_1_and_http_2() {
     let refused = client.send(request).await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (431, "head_too_large"));
     assert_eq!(client.send(http2::request("GET", "/", "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_silent_client_is_dropped_while_others_come_and_go() {
+    let upstream = RawUpstream::answering(OK).await;
+    let conf = Conf::new(&upstream.url()).gateway("limits", json!({"head_timeout_ms": 1000}));
+    let gateway = Gateway::with_workers(conf, 1).await;
+    let mut silent = Raw::connect(gateway.address).await;
+    // Each comes before the worker would look over its connections, were it to begin anew with every one.
+    let busy = async {
+        loop {
+            assert_eq!(get(gateway.address, "/healthz").await.status, 200);
+        }
+    };
+    tokio::select! {
+        () = silent.closed() => {}
+        () = busy => {}
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ pub mod exchange;
 mod gather;
 pub mod generation;
 pub mod json;
+mod memory;
 pub mod meter;
 pub mod multipart;
 pub mod pages;

@@ -27,6 +27,7 @@ use crate::config::Limits;
 use crate::error::{Failure, Kind};
 use crate::exchange::sockets::Notice;
 use crate::exchange::worker::{Counted, RequestId, Shared, Worker};
+use crate::memory;
 use crate::shutdown::{Command, Commands};
 use crate::telemetry::LineWriter;
 use crate::upstream::{self, Tls, Upstream};
@@ -239,9 +240,11 @@ async fn serve(
     let mut next_id = 0_u64;
     let mut drain: Option<Instant> = None;
     let (gone, mut goings) = unbounded_channel::<()>();
+    let mut last_sweep = Instant::now();
     loop {
         let limits = worker.view().generation.config.gateway.limits.clone();
-        let next_sweep = Instant::now() + sweep_interval(&limits);
+        // Connections that come and go all the time must not put it off.
+        let next_sweep = last_sweep + sweep_interval(&limits);
         let until = drain.map_or(next_sweep, |deadline| deadline.min(next_sweep));
         tokio::select! {
             message = messages.recv() => match message {
@@ -278,7 +281,9 @@ async fn serve(
             }
             Some(()) = goings.recv() => {}
             () = tokio::time::sleep_until(until) => {
+                last_sweep = Instant::now();
                 open.borrow().values().for_each(|connection| connection.sweep(&limits));
+                memory::give_back();
             }
         }
         if let Some(deadline) = drain
