@@ -29,3 +29,4 @@ mod websocket_ends;
 mod websocket_frames;
 mod websocket_handshake;
 mod websocket_http2;
+mod websocket_tls;

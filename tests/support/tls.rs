@@ -70,7 +70,7 @@ impl TestCa {
         TlsClient(TlsConnector::from(Arc::new(config)))
     }
 
-    fn acceptor(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
+    pub fn acceptor(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
         let key = rcgen::KeyPair::generate().expect("a key");
         let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let chain = vec![parameters.signed_by(&key, &self.issuer).expect("a certificate").der().clone()];
