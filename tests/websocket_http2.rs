@@ -11,7 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::support::sockets::{self, Socket, SocketUpstream};
-use crate::support::{Body, Gateway, Http2, KEY, Process, http2, soon, whole};
+use crate::support::{Body, Gateway, Http2, KEY, Process, Upstream, http2, reply, soon, whole};
 
 type Stream = TokioIo<hyper::upgrade::Upgraded>;
 
@@ -99,6 +99,20 @@ async fn what_is_no_sound_extended_connect_is_refused() {
         assert!(text.contains(reason), "{text}");
     }
     assert!(upstream.handshakes().is_empty());
+}
+
+#[tokio::test]
+async fn an_upstreams_refusal_arrives_and_a_success_without_a_switch_is_none() {
+    for (status, expected) in [(401, 401), (503, 503), (200, 502), (204, 502)] {
+        let upstream = Upstream::start(move |_| async move { reply(status, "the upstream's words") }).await;
+        let gateway = Gateway::start(sockets::conf(&upstream.url())).await;
+        let client = client(gateway.address).await;
+        let refused = client.open(ask("websocket", "/", &SOUND)).await.expect("the gateway answers");
+        assert_eq!(refused.status(), expected);
+        let text = text(refused).await;
+        let words = if expected == status { "the upstream's words" } else { "upstream_broken" };
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn wss_from_the_client_and_to_an_upstream_that_would_speak_http_2() {
 
     let stream = ca.client(&["http/1.1"]).connect(gateway.address).await.expect("a handshake");
     let request = sockets::handshake(gateway.address, "/live", &[("x-api-key", KEY)]);
-    let (socket, _) = soon("the handshake", client_async(request, stream)).await.expect("accepted");
+    let (socket, _) = Box::pin(soon("the handshake", client_async(request, stream))).await.expect("accepted");
     let mut socket = Socket(socket);
     for text in ["short", &"long ".repeat(100_000)] {
         socket.say(text).await;

@@ -204,6 +204,7 @@ async fn open_socket(
     match sent {
         Upgrade::Refused(mut reply) => {
             forward::clean_reply(&mut reply, false)?;
+            opening.check_refusal(reply.status())?;
             settle.replied(reply.status());
             let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
             Ok(Forwarded::Reply(reply, meter))

@@ -169,6 +169,15 @@ pub fn verify(asked: &Asked, headers: &HeaderMap) -> Result<Option<HeaderValue>,
 }
 
 impl Opening {
+    /// Over HTTP/2 any status of success opens the socket, so an upstream's that does not switch cannot be passed on.
+    pub fn check_refusal(&self, status: StatusCode) -> Result<(), Failure> {
+        if self.accept.is_none() && status.is_success() {
+            let what = "the upstream answered the WebSocket handshake without switching to a WebSocket";
+            return Err(Failure::new(Kind::UpstreamBroken, what).because(status));
+        }
+        Ok(())
+    }
+
     /// The answer to the client: the upstream's headers, which hop-by-hop ones have left already, and the gateway's own.
     ///
     /// `offered` is what the client asks for besides its key. Browsers end a socket whose server chooses none of the
