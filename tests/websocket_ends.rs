@@ -224,6 +224,23 @@ async fn open_sockets_stay_on_their_generation_and_new_ones_use_the_new() {
 }
 
 #[tokio::test]
+async fn an_open_socket_does_not_keep_the_generation_that_it_was_opened_on() {
+    let (upstream, _closing) = echoing().await;
+    let gateway = Gateway::start(sockets::conf(&upstream.url())).await;
+    let mut socket = connect(gateway.address, "/").await;
+    roundtrip(&mut socket, "before").await;
+    let before = std::sync::Arc::downgrade(&gateway.shared.current.load_full());
+    gateway.swap_in(&crate::support::loaded::version(b'B')).await;
+    soon("the old generation to go", async {
+        while before.upgrade().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    roundtrip(&mut socket, "after").await;
+}
+
+#[tokio::test]
 async fn a_connection_that_carried_a_socket_is_given_back_when_it_ends() {
     let (upstream, _closing) = echoing().await;
     let gateway = Gateway::start(sockets::conf(&upstream.url())).await;

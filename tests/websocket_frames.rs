@@ -113,6 +113,9 @@ async fn what_a_client_may_not_send_gets_its_code_and_goes_no_further() {
         assert_eq!(soon("what was sound", hearing.recv()).await, Some(format!("text {name}")));
         assert_eq!(soon("the end", hearing.recv()).await.as_deref(), Some("close 1001"), "{name}");
     }
+    let stats = gateway.until("all have ended", |stats| stats["websockets"]["open"] == 0).await;
+    assert_eq!(stats["websockets"]["closes"], json!({"1002": 12, "1007": 4, "1009": 4}));
+    assert_eq!(stats["successful_requests"], 0);
 }
 
 #[tokio::test]
@@ -146,6 +149,25 @@ async fn what_an_upstream_may_not_send_ends_the_socket_for_the_client_too() {
         assert_eq!(client.closed().await.0, to_client, "{name}");
         assert_eq!(soon("a close", closing.recv()).await, Some(to_upstream), "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_come_on_ends_its_socket() {
+    let (upstream, mut hearing) = listening().await;
+    let websocket = json!({"ping_interval_ms": 100});
+    let gateway = Gateway::start(sockets::conf(&upstream.url()).gateway("websocket", websocket)).await;
+    let mut client = Raw::socket(gateway.address, "/").await;
+    client.write(frame(0x02, &vec![0; 100_000], true)).await;
+    // It answers every ping, and begins nothing else.
+    let close = loop {
+        match client.next_frame().await.expect("a frame, but the gateway closed") {
+            (0x89, payload) => client.write(frame(0x8a, &payload, true)).await,
+            (0x88, payload) => break u16::from_be_bytes([payload[0], payload[1]]),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(close, 1008);
+    assert_eq!(soon("the end", hearing.recv()).await.as_deref(), Some("close 1001"));
 }
 
 #[tokio::test]

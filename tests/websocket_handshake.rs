@@ -157,6 +157,9 @@ async fn a_wrong_key_is_refused_before_anybody_is_asked() {
         assert!(!format!("{reply:?}").contains("sk-nobody-0123456789"));
     }
     assert!(upstream.handshakes().is_empty());
+    let protocols = &gateway.stats().await["protocol_stats"];
+    assert_eq!((&protocols["websocket_requests"], &protocols["http_requests"]), (&json!(4), &json!(0)));
+    assert_eq!(protocols["websocket_connections"], 0);
 }
 
 #[tokio::test]
@@ -247,6 +250,21 @@ async fn pages_of_other_origins_are_kept_out_where_origins_are_listed() {
     for origin in ["https://evil.example.com", "null", "http://chat.example.com"] {
         let answer = refused(&gateway, &[("origin", origin)]).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (403, "origin_not_allowed".to_owned()), "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn an_ephemeral_token_goes_to_the_provider_and_no_proxy_key_in_its_place() {
+    let upstream = SocketUpstream::echo().await;
+    let settings = json!({"plan": {"credentials": []}});
+    let gateway = Gateway::start(sockets::conf(&upstream.url()).settings(settings)).await;
+    let misplaced = format!("Token {KEY}");
+    for (token, expected) in [("Token auth_tokens/abc", Some("Token auth_tokens/abc")), (misplaced.as_str(), None)] {
+        dial(gateway.address, "/", &[("x-goog-api-key", KEY), ("authorization", token)]).await.expect("accepted");
+        let handshake = upstream.handshakes().pop().expect("one came");
+        let passed = handshake.headers().get("authorization").map(|value| value.to_str().expect("text").to_owned());
+        assert_eq!(passed.as_deref(), expected);
+        assert!(!format!("{handshake:?}").contains(KEY));
     }
 }
 

@@ -148,8 +148,22 @@ async fn a_connection_with_an_open_socket_is_not_idle() {
 }
 
 #[tokio::test]
-async fn a_stop_says_1001() {
-    let upstream = SocketUpstream::echo().await;
+async fn a_stop_says_1001_and_waits_for_the_upstreams_answer_too() {
+    let (answer, answers) = tokio::sync::watch::channel(false);
+    let upstream = SocketUpstream::start(move |mut socket| {
+        let mut answers = answers.clone();
+        async move {
+            while let Some(Ok(message)) = socket.try_next().await {
+                if message.is_close() {
+                    // The library answers when it is asked for the next message.
+                    let _ = answers.wait_for(|answer| *answer).await;
+                } else {
+                    socket.send(message).await;
+                }
+            }
+        }
+    })
+    .await;
     let mut process = Process::start(sockets::conf(&upstream.url())).await;
     let client = client(process.address).await;
     let (mut socket, _) = open(&client, "/", &SOUND).await;
@@ -157,7 +171,10 @@ async fn a_stop_says_1001() {
     assert_eq!(socket.hear().await, "here");
     process.signal(Signal::TERM);
     assert_eq!(socket.closed().await.0, 1001);
-    drop(socket);
+    drop((socket, client));
+    let early = tokio::time::timeout(std::time::Duration::from_millis(200), process.ended()).await;
+    assert!(early.is_err(), "the upstream has not answered: {early:?}");
+    answer.send(true).expect("the upstream waits");
     assert_eq!(process.ended().await.code(), Some(0));
     assert!(!process.log().contains("drain time"), "{}", process.log());
 }

@@ -56,6 +56,7 @@ pub enum Kind {
     TooManyConnections,
     TooManyExchanges,
     InspectBudget,
+    Stopping,
     // The plugin's doing.
     PluginRefused,
     PluginTrapped,
@@ -87,7 +88,7 @@ pub struct Facts {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::MalformedRequest,
         Self::HeadTooLarge,
         Self::KeyMissing,
@@ -109,6 +110,7 @@ impl Kind {
         Self::TooManyConnections,
         Self::TooManyExchanges,
         Self::InspectBudget,
+        Self::Stopping,
         Self::PluginRefused,
         Self::PluginTrapped,
         Self::PluginDeadline,
@@ -156,6 +158,7 @@ impl Kind {
             K::TooManyConnections => (503, "too_many_connections", Gateway),
             K::TooManyExchanges => (503, "too_many_exchanges", Gateway),
             K::InspectBudget => (503, "inspect_budget_exhausted", Gateway),
+            K::Stopping => (503, "gateway_stopping", Gateway),
             K::PluginRefused => (502, "plugin_refused", Plugin),
             K::PluginTrapped => (502, "plugin_trapped", Plugin),
             K::PluginDeadline => (502, "plugin_deadline_exceeded", Plugin),

@@ -23,6 +23,7 @@ pub mod worker;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -134,6 +135,10 @@ async fn run(
     body: Incoming,
     settle: &mut Settle,
 ) -> Result<Forwarded, Failure> {
+    let transport = classify::transport(&parts);
+    if transport == Transport::Websocket {
+        settle.websocket();
+    }
     let config = &view.generation.config;
     let limits = &config.gateway.limits;
     let place = Counted::new(&worker.shared, |shared| &shared.in_flight, limits.in_flight_max).ok_or_else(|| {
@@ -145,8 +150,7 @@ async fn run(
     settle.key(identified.key.clone());
 
     let candidates: Vec<_> = view.channels_of(&identified.key).cloned().collect();
-    if classify::transport(&parts) == Transport::Websocket {
-        settle.websocket();
+    if transport == Transport::Websocket {
         // In a box: the exchange's future, which is moved about, then has no room for what most requests do not need.
         return Box::pin(open_socket(worker, view, client, parts, candidates, identified, settle)).await;
     }
@@ -211,6 +215,10 @@ async fn open_socket(
         }
         Upgrade::Switched(mut headers, tunnel) => {
             let chosen = handshake::verify(&asked, &headers)?;
+            // hyper would say `close` beside `Upgrade`, which not every client understands.
+            if worker.shared.draining.load(Ordering::Relaxed) {
+                return Err(Failure::new(Kind::Stopping, "the gateway is being stopped; try again").retry_after(1));
+            }
             forward::clean_switch(&mut headers);
             let answer = opening.answer(headers, chosen, &offered);
             settle.replied(answer.status());

@@ -280,6 +280,7 @@ async fn serve(
                 worker.sockets.tell(Notice::Swapped);
             }
             Some(()) = goings.recv() => {}
+            () = worker.sockets.ended(), if drain.is_some() => {}
             () = tokio::time::sleep_until(until) => {
                 last_sweep = Instant::now();
                 open.borrow().values().for_each(|connection| connection.sweep(&limits));
@@ -287,10 +288,10 @@ async fn serve(
             }
         }
         if let Some(deadline) = drain
-            && (open.borrow().is_empty() || Instant::now() >= deadline)
+            && ((open.borrow().is_empty() && worker.sockets.are_closed()) || Instant::now() >= deadline)
         {
             let left = open.borrow().len();
-            if left > 0 {
+            if left > 0 || !worker.sockets.are_closed() {
                 tracing::warn!(
                     worker = worker.index,
                     connections = left,

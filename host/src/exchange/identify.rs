@@ -1,6 +1,6 @@
 //! Whose proxy key is this?
 //!
-//! Takes every credential out of the request, whatever comes of it: nothing after this stage can pass one on. The key is
+//! Takes every credential out of the request, whatever comes of it: nothing after this stage can pass a proxy key on. The key is
 //! compared as a SHA-256 digest, the digest in constant time, so that timing tells nothing about a key's characters.
 
 use std::borrow::Cow;
@@ -26,8 +26,8 @@ static KEY_HEADERS: [HeaderName; 3] = [
 const KEY_PARAMETER: &str = "key";
 /// What begins a WebSocket sub-protocol that carries one: browsers can send nothing else of their own.
 const KEY_SUBPROTOCOL: &str = "openai-insecure-api-key.";
-/// The scheme of a credential that is the provider's and the client's alone: Google's ephemeral tokens.
-const TOKEN_SCHEME: &[u8] = b"token ";
+/// What begins an `Authorization` that is the provider's and the client's alone: one of Google's ephemeral tokens.
+const EPHEMERAL_TOKEN: &[u8] = b"token auth_tokens/";
 
 /// How the client showed its proxy key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub struct Identified {
 
 /// Removes all credentials from `headers` and `uri`; the form of the first that was there.
 ///
-/// One stays beside a proxy key: an `Authorization` of the scheme `Token`, which no proxy key has. It is an ephemeral
-/// token that the provider gave to the client itself; where the channel's own key goes into that header, it replaces it.
+/// One stays beside a proxy key: an ephemeral token that Google gave to the client itself. Where the channel's own key
+/// goes into that header, it replaces it.
 pub fn strip(headers: &mut HeaderMap, uri: &mut Uri) -> Option<Form> {
     let authorization = names::remove(headers, &AUTHORIZATION);
     let (token, authorization) = match authorization {
@@ -163,7 +163,7 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 }
 
 fn is_token(authorization: &HeaderValue) -> bool {
-    authorization.as_bytes().get(..TOKEN_SCHEME.len()).is_some_and(|it| it.eq_ignore_ascii_case(TOKEN_SCHEME))
+    authorization.as_bytes().get(..EPHEMERAL_TOKEN.len()).is_some_and(|it| it.eq_ignore_ascii_case(EPHEMERAL_TOKEN))
 }
 
 fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
@@ -279,6 +279,7 @@ mod tests {
         let token = ("authorization", "Token auth_tokens/abc");
         assert_eq!(left(&[token, ("x-goog-api-key", "sk-good")]), Some("Token auth_tokens/abc".to_owned()));
         assert_eq!(left(&[token]), None);
+        assert_eq!(left(&[("authorization", "Token sk-good"), ("x-goog-api-key", "sk-good")]), None);
         assert_eq!(left(&[("authorization", "Basic eDp5"), ("x-goog-api-key", "sk-good")]), None);
         assert_eq!(left(&[("authorization", "Bearer sk-good"), ("x-goog-api-key", "sk-good")]), None);
     }

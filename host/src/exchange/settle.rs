@@ -17,7 +17,7 @@ use crate::config::ProxyKey;
 use crate::error::Failure;
 use crate::exchange::worker::{Counted, RequestId, Worker, WorkerChannel};
 use crate::meter::Usage;
-use crate::stats::unix_time_s;
+use crate::stats::{ChannelCounters, unix_time_s};
 
 use line::Line;
 
@@ -69,6 +69,54 @@ struct Socket {
     closing: Option<Closing>,
 }
 
+/// The channel that serves, or that was the last to be asked.
+enum Served {
+    Whole(Rc<WorkerChannel>),
+    /// What the record needs of it: a socket may stay for hours, and shall not keep the instances of a plugin that has
+    /// been replaced.
+    Named {
+        id: String,
+        counters: Arc<ChannelCounters>,
+        plugin: Option<(String, String)>,
+    },
+}
+
+impl Served {
+    fn id(&self) -> &str {
+        match self {
+            Self::Whole(channel) => &channel.channel.id,
+            Self::Named { id, .. } => id,
+        }
+    }
+
+    fn counters(&self) -> &ChannelCounters {
+        match self {
+            Self::Whole(channel) => &channel.counters,
+            Self::Named { counters, .. } => counters,
+        }
+    }
+
+    /// The plugin's name, and the version's short hash.
+    fn plugin(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Whole(channel) => {
+                let version = &channel.plugin.as_ref().ok()?.deployed.version;
+                Some((&version.name, version.short_hash()))
+            }
+            Self::Named { plugin, .. } => plugin.as_ref().map(|(name, hash)| (name.as_str(), hash.as_str())),
+        }
+    }
+
+    fn named(&self) -> Self {
+        let counters = match self {
+            Self::Whole(channel) => channel.counters.clone(),
+            Self::Named { counters, .. } => counters.clone(),
+        };
+        let plugin = self.plugin().map(|(name, hash)| (name.to_owned(), hash.to_owned()));
+        Self::Named { id: self.id().to_owned(), counters, plugin }
+    }
+}
+
 /// One exchange's record, from its head to its end.
 pub struct Settle {
     worker: Rc<Worker>,
@@ -82,7 +130,7 @@ pub struct Settle {
     /// Once it is open.
     socket: Option<Box<Socket>>,
     key: Option<Arc<ProxyKey>>,
-    channel: Option<Rc<WorkerChannel>>,
+    channel: Option<Served>,
     model: Option<String>,
     status: Option<StatusCode>,
     first_byte: Option<Instant>,
@@ -128,7 +176,7 @@ impl Settle {
 
     /// The channel that serves, or that was the last to be asked.
     pub fn channel(&mut self, channel: Rc<WorkerChannel>) {
-        self.channel = Some(channel);
+        self.channel = Some(Served::Whole(channel));
     }
 
     pub fn model(&mut self, model: Option<String>) {
@@ -136,7 +184,7 @@ impl Settle {
     }
 
     pub fn channel_id(&self) -> &str {
-        self.channel.as_ref().map_or("", |channel| channel.channel.id.as_str())
+        self.channel.as_ref().map_or("", Served::id)
     }
 
     /// The client asks for a WebSocket.
@@ -152,6 +200,7 @@ impl Settle {
         if let Ok(path) = Uri::try_from(self.uri.path()) {
             self.uri = path;
         }
+        self.channel = self.channel.as_ref().map(Served::named);
         self.socket = Some(Box::new(Socket {
             _open: Counted::new(&self.worker.shared, |shared| &shared.sockets, usize::MAX),
             opened_us: micros(self.started.elapsed()),
@@ -255,7 +304,7 @@ impl Settle {
             counters.succeeded.add(1);
         }
         if let Some(channel) = &self.channel {
-            channel.counters.exchanges.add(1);
+            channel.counters().exchanges.add(1);
         }
     }
 

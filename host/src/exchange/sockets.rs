@@ -1,13 +1,15 @@
 //! A worker's open WebSockets, and what is said to them from outside: that the gateway stops, or that the configuration
 //! has changed.
 //!
-//! A socket outlives the request that opened it, and over HTTP/2 its connection knows nothing of it; so the worker keeps
-//! a bell for each.
+//! A socket outlives the request that opened it, and over HTTP/2 its connection too, which knows nothing of it; so the
+//! worker keeps a bell for each until both sides have parted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::{Context, Waker};
+
+use tokio::sync::Notify;
 
 /// Something that a socket has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum Notice {
 pub struct Sockets {
     next_id: Cell<u64>,
     open: Rc<RefCell<HashMap<u64, Rc<Bell>>>>,
+    /// Told of each that has ended.
+    ended: Rc<Notify>,
 }
 
 /// What was said to one socket.
@@ -36,6 +40,7 @@ pub struct Listener {
     id: u64,
     bell: Rc<Bell>,
     open: Rc<RefCell<HashMap<u64, Rc<Bell>>>>,
+    ended: Rc<Notify>,
 }
 
 impl Sockets {
@@ -44,7 +49,16 @@ impl Sockets {
         self.next_id.set(id + 1);
         let bell = Rc::<Bell>::default();
         self.open.borrow_mut().insert(id, bell.clone());
-        Listener { id, bell, open: self.open.clone() }
+        Listener { id, bell, open: self.open.clone(), ended: self.ended.clone() }
+    }
+
+    pub fn are_closed(&self) -> bool {
+        self.open.borrow().is_empty()
+    }
+
+    /// Resolves when one has ended since this was last asked.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     pub fn tell(&self, notice: Notice) {
@@ -74,5 +88,6 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.open.borrow_mut().remove(&self.id);
+        self.ended.notify_one();
     }
 }

@@ -6,6 +6,7 @@
 //! and then and notes since when.
 
 mod client_io;
+mod pieces;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, TcpStream};
@@ -37,6 +38,7 @@ use crate::stream::Stream;
 
 use super::{preface, tls};
 use client_io::ClientIo;
+use pieces::InPieces;
 
 /// hyper takes no smaller read buffer.
 const HTTP1_BUFFER_BYTES_MIN: usize = 8192;
@@ -248,7 +250,9 @@ async fn speak(
         }
         let mut served = builder.serve_connection(io, service);
         let is_sound = drive(Pin::new(&mut served), &connection, http1::Connection::graceful_shutdown).await;
-        let accepted = connection.accepted.take().filter(|_| is_sound)?;
+        // What is still in hyper's buffer is lost, and with it the words that open the socket.
+        let is_told = is_sound && !connection.unflushed.get();
+        let accepted = connection.accepted.take().filter(|_| is_told)?;
         connection.enter(Phase::Switched);
         let parts = served.into_parts();
         Some(Box::pin(accepted.run(parts.io.into_inner().stream, parts.read_buf)))
@@ -311,7 +315,7 @@ async fn answer(
             tokio::task::spawn_local(async move {
                 let _busy = busy;
                 if let Ok(stream) = stream.await {
-                    accepted.run(TokioIo::new(stream), Bytes::new()).await;
+                    accepted.run(InPieces(TokioIo::new(stream)), Bytes::new()).await;
                 }
             });
             Guarded { reply: Reply::Whole(None), _busy: None }

@@ -36,7 +36,7 @@ use crate::upstream::Tunnel;
 /// A WebSocket whose upstream has accepted it; it runs once the client's connection has switched.
 pub struct Accepted {
     pub worker: Rc<Worker>,
-    /// The generation that it was opened on, and lives on.
+    /// The generation that it was opened on.
     pub view: Rc<View>,
     pub tunnel: Tunnel,
     pub observer: Observer,
@@ -52,6 +52,8 @@ impl Accepted {
     {
         let Self { worker, view, mut tunnel, mut observer, key_digest } = *self;
         let settings = view.generation.config.gateway.websocket.clone();
+        // All that a socket needs of its generation; whoever stays for hours shall not keep the rest.
+        drop(view);
         observer.open();
         let from_upstream = std::mem::take(&mut tunnel.read_before);
         let mut relay = Relay {
@@ -62,14 +64,15 @@ impl Accepted {
             pulse: Pulse::new(&settings),
             listener: worker.sockets.listen(),
             observer,
+            is_down_first: false,
         };
         let right = Right { worker: &worker, channel: relay.observer.channel(), key_digest };
         let end = match right.first_look() {
             Some(end) => end,
             None => poll_fn(|cx| relay.poll(cx, &right)).await,
         };
-        let Relay { client, upstream, mut observer, listener, .. } = relay;
-        drop(listener);
+        // The listener stays until both have parted: a worker that stops waits for it.
+        let Relay { client, upstream, mut observer, listener: _listener, .. } = relay;
         observer.closed(end.closing());
         let (to_client, to_upstream) = end.partings();
         let is_patient = end.is_patient();
@@ -88,6 +91,7 @@ struct Relay<S> {
     pulse: Pulse,
     listener: Listener,
     observer: Observer,
+    is_down_first: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
@@ -97,29 +101,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         {
             return Poll::Ready(end);
         }
-        let Self { client, upstream, observer, .. } = self;
-        let up = match pump(client, upstream, Party::Client, cx, |message| observer.from_client(message)) {
-            Pumped::Over(end) => return Poll::Ready(end),
-            up => up,
+        // In turn, or one that never pauses would keep the other waiting: a task is given so much to read at a time.
+        self.is_down_first = !self.is_down_first;
+        let (up, down) = if self.is_down_first {
+            let down = self.pump_down(cx);
+            (if down.is_over() { Pumped::Held } else { self.pump_up(cx) }, down)
+        } else {
+            let up = self.pump_up(cx);
+            let down = if up.is_over() { Pumped::Held } else { self.pump_down(cx) };
+            (up, down)
         };
-        let down = pump(upstream, client, Party::Upstream, cx, |message| observer.from_upstream(message));
         let (is_up_waiting, is_down_waiting) = match (up, down) {
-            (_, Pumped::Over(end)) => return Poll::Ready(end),
-            (Pumped::Broken, down) => {
-                // The upstream takes nothing more; what it said before is the client's all the same.
-                if matches!(down, Pumped::Broken) {
-                    return Poll::Ready(End::Vanished(Party::Upstream));
-                }
-                (false, true)
-            }
-            (_, Pumped::Broken) => {
-                // What the client said before it went is the upstream's.
-                match pump(client, upstream, Party::Client, cx, |message| observer.from_client(message)) {
-                    Pumped::Over(end) => return Poll::Ready(end),
-                    Pumped::Broken => return Poll::Ready(End::Vanished(Party::Client)),
-                    Pumped::Waiting | Pumped::Held => (true, false),
-                }
-            }
+            (Pumped::Over(end), _) | (_, Pumped::Over(end)) => return Poll::Ready(end),
+            (Pumped::Broken, Pumped::Broken) => return Poll::Ready(End::Vanished(Party::Upstream)),
+            // A side that takes nothing more may have said something before it went.
+            (Pumped::Broken, _) => match self.pump_down(cx) {
+                Pumped::Over(end) => return Poll::Ready(end),
+                _ => (false, true),
+            },
+            (_, Pumped::Broken) => match self.pump_up(cx) {
+                Pumped::Over(end) => return Poll::Ready(end),
+                _ => (true, false),
+            },
             (up, down) => (matches!(up, Pumped::Waiting), matches!(down, Pumped::Waiting)),
         };
         while let Poll::Ready(beat) = self.pulse.poll(cx, self.observer.messages()) {
@@ -128,6 +131,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 return Poll::Ready(End::Ended { code: CloseCode::Away, why, is_patient: false });
             }
             // A side that the gateway does not read, since the other takes nothing, need not show that it is there.
+            for (side, is_waiting) in [(Party::Client, is_up_waiting), (Party::Upstream, is_down_waiting)] {
+                let is_stuck = if side == Party::Client { self.client.is_stuck() } else { self.upstream.is_stuck() };
+                if is_waiting && is_stuck {
+                    let why = "a message that was begun does not come on";
+                    return Poll::Ready(End::Broke(side, CloseCode::Policy, why));
+                }
+            }
             if is_up_waiting && ask(&mut self.client, &mut self.client_vitals, cx) == Sign::Gone {
                 return Poll::Ready(End::Vanished(Party::Client));
             }
@@ -136,6 +146,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             }
         }
         Poll::Pending
+    }
+
+    fn pump_up(&mut self, cx: &mut Context<'_>) -> Pumped {
+        let Self { client, upstream, observer, .. } = self;
+        pump(client, upstream, Party::Client, cx, |message| observer.from_client(message))
+    }
+
+    fn pump_down(&mut self, cx: &mut Context<'_>) -> Pumped {
+        let Self { client, upstream, observer, .. } = self;
+        pump(upstream, client, Party::Upstream, cx, |message| observer.from_upstream(message))
     }
 }
 
@@ -148,6 +168,12 @@ enum Pumped {
     /// The destination takes nothing ever more.
     Broken,
     Over(End),
+}
+
+impl Pumped {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Over(_))
+    }
 }
 
 /// Passes messages on while there are any and the other side has room.
@@ -169,7 +195,7 @@ where
             Poll::Pending => return Pumped::Held,
         }
         let message = match from.poll_message(cx) {
-            Poll::Ready(Ok(Message::Close(frame))) => return Pumped::Over(End::Closed(side, frame)),
+            Poll::Ready(Ok(Message::Close(frame))) => return Pumped::Over(End::of_close(frame, side)),
             Poll::Ready(Ok(message)) => message,
             Poll::Ready(Err(error)) => return Pumped::Over(End::of(&error, side, from.is_over_budget())),
             Poll::Pending => {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{Outcome, Party, Settle, Socket, micros};
+use super::{Outcome, Party, Served, Settle, Socket, micros};
 use crate::error::Failure;
 use crate::meter::Usage;
 
@@ -50,7 +50,7 @@ pub struct Line<'a> {
 
 impl<'a> Line<'a> {
     pub fn new(settle: &'a Settle, duration_us: u64, ended: SystemTime) -> Self {
-        let plugin = settle.channel.as_ref().and_then(|channel| channel.plugin.as_ref().ok());
+        let plugin = settle.channel.as_ref().and_then(Served::plugin);
         Self {
             time: humantime::format_rfc3339_millis(ended),
             request_id: &settle.request_id,
@@ -58,9 +58,9 @@ impl<'a> Line<'a> {
             method: settle.method.as_str(),
             path: settle.uri.path(),
             key_id: settle.key.as_ref().map(|key| key.id.as_str()),
-            channel: settle.channel.as_ref().map(|channel| channel.channel.id.as_str()),
-            plugin: plugin.map(|plugin| plugin.deployed.version.name.as_str()),
-            plugin_version: plugin.map(|plugin| plugin.deployed.version.short_hash()),
+            channel: settle.channel.as_ref().map(Served::id),
+            plugin: plugin.map(|(name, _)| name),
+            plugin_version: plugin.map(|(_, hash)| hash),
             model: settle.model.as_deref(),
             status: settle.status.map(|status| status.as_u16()),
             outcome: settle.outcome,

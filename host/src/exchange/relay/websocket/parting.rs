@@ -51,6 +51,16 @@ pub enum Parting {
 }
 
 impl End {
+    /// What a close frame from a side means.
+    pub fn of_close(close: Option<CloseFrame>, side: Party) -> Self {
+        match close {
+            Some(close) if close.code == CloseCode::Protocol && close.reason.as_str() == VIOLATION => {
+                Self::Broke(side, CloseCode::Protocol, "a close code that nobody may send")
+            }
+            close => Self::Closed(side, close),
+        }
+    }
+
     /// What a failed reading from a side means.
     pub fn of(error: &Error, side: Party, is_over_budget: bool) -> Self {
         if is_over_budget {
@@ -71,15 +81,8 @@ impl End {
         use Party::{Client, Upstream};
         let say = |code, why| Parting::Say(Some(frame(code, why)));
         match self {
-            Self::Closed(Client, close) => {
-                let passed_on = if is_violation(close.as_ref()) { client_gone() } else { Parting::Say(close.clone()) };
-                (Parting::Answer, passed_on)
-            }
-            Self::Closed(Upstream, close) => {
-                let passed_on =
-                    if is_violation(close.as_ref()) { upstream_failed() } else { Parting::Say(close.clone()) };
-                (passed_on, Parting::Answer)
-            }
+            Self::Closed(Client, close) => (Parting::Answer, Parting::Say(close.clone())),
+            Self::Closed(Upstream, close) => (Parting::Say(close.clone()), Parting::Answer),
             Self::Vanished(Client) => (Parting::Gone, client_gone()),
             Self::Vanished(Upstream) => (upstream_failed(), Parting::Gone),
             Self::Broke(Client, code, why) => (Parting::Cut(frame(*code, why)), client_gone()),
@@ -133,10 +136,6 @@ fn is_end_of_stream(error: &tokio_tungstenite::tungstenite::error::ProtocolError
     matches!(error, ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing)
 }
 
-fn is_violation(close: Option<&CloseFrame>) -> bool {
-    close.is_some_and(|close| close.code == CloseCode::Protocol && close.reason.as_str() == VIOLATION)
-}
-
 fn client_gone() -> Parting {
     Parting::Say(Some(frame(CloseCode::Away, "the client is gone")))
 }
@@ -157,7 +156,10 @@ where
     match parting {
         Parting::Gone => return,
         Parting::Answer => {}
-        Parting::Cut(frame) => say(&mut peer, Some(frame)).await,
+        Parting::Cut(frame) => {
+            peer.give_up();
+            say(&mut peer, Some(frame)).await;
+        }
         Parting::Say(frame) => {
             say(&mut peer, frame).await;
             loop {

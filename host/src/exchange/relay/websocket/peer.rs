@@ -2,8 +2,9 @@
 //!
 //! tungstenite's own tokio wrapper keeps wakers for a reading and a writing task; here there is one, so its core is
 //! driven directly. Memory is bounded by what the peer is allowed to have under way: bytes of a message that is not
-//! complete, or not written yet, count towards a budget of the whole process, and buffers that a large message has grown
-//! are replaced as soon as nothing is in them.
+//! complete, or not written yet, count towards a budget of the whole process; a long message goes out in fragments, so
+//! that it is not copied whole; a side that takes nothing is owed few pongs; and buffers that a large message has grown
+//! are replaced once nothing is in them.
 
 use std::io::{self, Read, Write};
 use std::mem;
@@ -13,7 +14,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -25,6 +27,14 @@ use crate::exchange::worker::{Reservation, Shared};
 const READ_BUFFER_BYTES: usize = 4 << 10;
 /// Small messages that come together leave together, up to here.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
+/// Longer messages go out in fragments (which RFC 6455, section 5.4, allows an intermediary), shorter ones as one frame.
+/// tungstenite moves what is left in its buffer at every write, which for megabytes would hold the worker up.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+const FRAGMENT_BYTES: usize = 256 << 10;
+/// Pongs owed to a side that takes nothing; with more of them it is not read.
+const PONGS_MAX: u32 = 64;
+/// A message that is being received must grow by so much in a round.
+const PACE_BYTES: u64 = 16 << 10;
 /// Buffers that have held more are not kept.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 /// What a peer may have under way outside the budget: an atomic operation for each small message would cost more than
@@ -47,6 +57,19 @@ pub struct Peer<S> {
     is_swollen: bool,
     /// For what has been given to this peer and not been taken by its stream.
     outgoing: Option<Reservation>,
+    /// Of a long message, what has not been framed yet.
+    rest: Option<Rest>,
+    /// Pings that have come since the stream last took all that was written.
+    pongs_owed: u32,
+    /// How much of a message had come at the end of the last round.
+    incomplete_before: u64,
+}
+
+/// A long message on its way.
+struct Rest {
+    bytes: Bytes,
+    kind: Data,
+    is_begun: bool,
 }
 
 /// The stream as tungstenite sees it, and what passes through it.
@@ -84,15 +107,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         let context = WebSocketContext::from_partially_read(read_before.into(), role, Some(configured(settings)));
         let link =
             Link { stream, waker: Waker::noop().clone(), intake, is_heard: true, is_moving: false, is_blocked: false };
-        Self { context, role, link, is_unflushed: false, is_blocked: false, is_swollen: false, outgoing: None }
+        Self {
+            context,
+            role,
+            link,
+            is_unflushed: false,
+            is_blocked: false,
+            is_swollen: false,
+            outgoing: None,
+            rest: None,
+            pongs_owed: 0,
+            incomplete_before: 0,
+        }
     }
 
     /// The next message, control frames included; pings are answered by the way.
     pub fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Result<Message>> {
         self.link.watch(cx);
+        if !self.link.is_blocked {
+            self.pongs_owed = 0;
+        }
+        if self.pongs_owed > PONGS_MAX {
+            self.is_unflushed = true;
+            ready!(self.poll_flush(cx))?;
+        }
         match self.context.read(&mut self.link) {
             Ok(message) => {
                 self.is_swollen |= message.len() > KEPT_BYTES_MAX;
+                self.pongs_owed += u32::from(message.is_ping());
                 // The answer to it is queued.
                 self.is_unflushed |= message.is_close();
                 Poll::Ready(Ok(message))
@@ -107,16 +149,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// Ready when another message may be given.
     pub fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+        if self.rest.is_some() {
+            ready!(self.poll_frame(cx))?;
+        }
         if self.is_blocked { self.poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
     /// Takes a message; it is on its way once [`Self::poll_flush`] is ready. `held` is its share of the budget.
     pub fn give(&mut self, message: Message, held: Option<Reservation>, cx: &Context<'_>) -> Result<()> {
-        self.link.watch(cx);
         self.is_swollen |= message.len() > KEPT_BYTES_MAX;
         if held.is_some() {
             self.outgoing = held;
         }
+        let (bytes, kind) = match message {
+            Message::Text(text) if text.len() > FRAME_BYTES_MAX => (text.into(), Data::Text),
+            Message::Binary(bytes) if bytes.len() > FRAME_BYTES_MAX => (bytes, Data::Binary),
+            message => return self.write(message, cx),
+        };
+        self.rest = Some(Rest { bytes, kind, is_begun: false });
+        match self.poll_frame(cx) {
+            Poll::Ready(framed) => framed,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Frames what is left of a long message, as far as there is room.
+    fn poll_frame(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+        while let Some(rest) = &mut self.rest {
+            if self.is_blocked {
+                ready!(self.poll_written(cx))?;
+                continue;
+            }
+            let piece = rest.bytes.split_to(rest.bytes.len().min(FRAGMENT_BYTES));
+            let is_last = rest.bytes.is_empty();
+            let kind = if mem::replace(&mut rest.is_begun, true) { Data::Continue } else { rest.kind };
+            if is_last {
+                self.rest = None;
+            }
+            self.write(Message::Frame(Frame::message(piece, OpCode::Data(kind), is_last)), cx)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write(&mut self, message: Message, cx: &Context<'_>) -> Result<()> {
+        self.link.watch(cx);
         self.is_unflushed = true;
         match self.context.write(&mut self.link, message) {
             // It was taken, and waits in the buffer.
@@ -131,12 +207,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// Queues a close frame, behind everything given before.
     pub fn close(&mut self, frame: Option<CloseFrame>, cx: &Context<'_>) {
         self.link.watch(cx);
+        // What could not go out until now never will.
+        self.rest = None;
         self.is_unflushed = true;
         // What goes wrong shows when the rest is flushed.
         let _ = self.context.close(&mut self.link, frame);
     }
 
     pub fn poll_flush(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
+        if self.rest.is_some() {
+            ready!(self.poll_frame(cx))?;
+        }
+        ready!(self.poll_written(cx))?;
+        self.outgoing = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when all that has been framed is on its way.
+    fn poll_written(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
         if !self.is_unflushed {
             return Poll::Ready(Ok(()));
         }
@@ -147,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
                 Poll::Pending
             }
             flushed => {
-                (self.is_unflushed, self.is_blocked, self.outgoing) = (false, false, None);
+                (self.is_unflushed, self.is_blocked) = (false, false);
                 Poll::Ready(flushed)
             }
         }
@@ -191,6 +279,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.link.intake.reservation.take()
     }
 
+    /// Whether, since this was last asked, a message that has begun has not come on: it would hold the budget for ever.
+    pub fn is_stuck(&mut self) -> bool {
+        let incomplete = self.link.intake.boundary.incomplete_bytes();
+        let before = mem::replace(&mut self.incomplete_before, incomplete);
+        // A message that is shorter than before is another one.
+        incomplete > UNBUDGETED_BYTES as u64 && incomplete >= before && incomplete - before < PACE_BYTES && before > 0
+    }
+
+    /// Nothing more of it will be read.
+    pub fn give_up(&mut self) {
+        self.link.intake.reservation = None;
+    }
+
     pub fn is_over_budget(&self) -> bool {
         self.link.intake.is_over_budget
     }
@@ -210,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     fn slim(&mut self) {
         // A pong that is not on its way yet shows only in the link.
         let is_flushed = !self.is_unflushed && !self.link.is_blocked;
-        if !self.is_swollen || !is_flushed || !self.link.intake.boundary.is_clear() {
+        if !self.is_swollen || !is_flushed || self.rest.is_some() || !self.link.intake.boundary.is_clear() {
             return;
         }
         // While the closing handshake runs, the context knows how far it is.
@@ -306,169 +407,4 @@ impl<S: AsyncWrite + Unpin> Write for Link<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-    use tokio_tungstenite::tungstenite::protocol::WebSocket;
-
-    use super::*;
-    use crate::generation::{Generation, Status};
-
-    fn shared() -> Arc<Shared> {
-        let config = config::Config {
-            gateway: config::Gateway::default(),
-            channels: indexmap::IndexMap::new(),
-            keys: config::Keys::default(),
-        };
-        let generation = Generation { number: 1, config, channels: indexmap::IndexMap::new() };
-        Arc::new(Shared::new(Arc::new(generation), Status::default(), 1).unwrap())
-    }
-
-    fn peer(stream: DuplexStream, shared: &Arc<Shared>) -> Peer<DuplexStream> {
-        Peer::new(stream, Bytes::new(), Role::Server, &config::WebSocket::default(), shared)
-    }
-
-    /// A client's messages as bytes.
-    fn bytes_of(messages: &[Message]) -> Vec<u8> {
-        let mut client = WebSocket::from_raw_socket(io::Cursor::new(Vec::new()), Role::Client, None);
-        for message in messages {
-            client.send(message.clone()).unwrap();
-        }
-        client.into_inner().into_inner()
-    }
-
-    async fn next(peer: &mut Peer<DuplexStream>) -> Message {
-        poll_fn(|cx| peer.poll_message(cx)).await.unwrap()
-    }
-
-    async fn nothing_comes(peer: &mut Peer<DuplexStream>) -> bool {
-        poll_fn(|cx| Poll::Ready(peer.poll_message(cx).is_pending())).await
-    }
-
-    #[tokio::test]
-    async fn a_buffer_that_a_large_message_has_grown_is_let_go_between_messages_only() {
-        let (mut client, stream) = tokio::io::duplex(8 << 20);
-        let shared = shared();
-        let mut peer = peer(stream, &shared);
-        let large = Message::binary(vec![7; 1 << 20]);
-        let bytes = bytes_of(&[large.clone(), Message::text("next")]);
-        // The next message has begun when the large one is complete.
-        client.write_all(&bytes[..bytes.len() - 2]).await.unwrap();
-        assert!(next(&mut peer).await == large);
-        assert!(nothing_comes(&mut peer).await);
-        assert!(peer.is_swollen, "a piece of a message is in it");
-        client.write_all(&bytes[bytes.len() - 2..]).await.unwrap();
-        assert_eq!(next(&mut peer).await, Message::text("next"));
-        assert!(nothing_comes(&mut peer).await);
-        assert!(!peer.is_swollen);
-        client.write_all(&bytes_of(&[Message::text("after")])).await.unwrap();
-        assert_eq!(next(&mut peer).await, Message::text("after"));
-    }
-
-    #[tokio::test]
-    async fn the_budget_is_held_until_the_other_side_has_taken_the_message() {
-        let held = |shared: &Shared| shared.message_bytes.load(std::sync::atomic::Ordering::Relaxed);
-        let (mut client, stream) = tokio::io::duplex(8 << 20);
-        let (mut reader, blocked) = tokio::io::duplex(1 << 10);
-        let shared = shared();
-        let (mut from, mut to) = (peer(stream, &shared), peer(blocked, &shared));
-        client.write_all(&bytes_of(&[Message::binary(vec![7; 1 << 20])])).await.unwrap();
-        let message = next(&mut from).await;
-        assert!(held(&shared) >= 1 << 20);
-        let mut reservation = from.take_reservation();
-        poll_fn(|cx| Poll::Ready(to.give(message.clone(), reservation.take(), cx))).await.unwrap();
-        assert!(held(&shared) >= 1 << 20, "nobody has taken it");
-        let flushed = async {
-            poll_fn(|cx| to.poll_flush(cx)).await.unwrap();
-            drop(to);
-        };
-        let mut all = Vec::new();
-        let ((), read) = tokio::join!(flushed, reader.read_to_end(&mut all));
-        assert!(read.unwrap() > 1 << 20);
-        assert_eq!(held(&shared), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn strangers_bytes_end_in_messages_or_in_an_error(
-            bytes in prop::collection::vec(
-                prop_oneof![any::<u8>(), Just(0x81), Just(0x01), Just(0x80), Just(0x88), Just(0x89), Just(0xfe), Just(0xff)],
-                0..600,
-            ),
-            is_client in any::<bool>(),
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let (mut stranger, stream) = tokio::io::duplex(64 << 10);
-                let role = if is_client { Role::Server } else { Role::Client };
-                let mut peer = Peer::new(stream, Bytes::new(), role, &config::WebSocket::default(), &shared());
-                stranger.write_all(&bytes).await.unwrap();
-                drop(stranger);
-                // The end of the stream is one.
-                let error = poll_fn(|cx| {
-                    loop {
-                        match ready!(peer.poll_message(cx)) {
-                            Ok(Message::Close(_)) => return Poll::Ready(None),
-                            Ok(message) => assert!(message.len() <= bytes.len()),
-                            Err(error) => return Poll::Ready(Some(error)),
-                        }
-                    }
-                })
-                .await;
-                assert!(!matches!(error, Some(Error::AlreadyClosed | Error::WriteBufferFull(_))), "{error:?}");
-                poll_fn(|cx| peer.poll_end(cx)).await;
-            });
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn every_message_comes_out_whole_however_its_bytes_arrive(
-            sizes in prop::collection::vec(prop_oneof![0..300_usize, 60_000..70_000_usize, 100_000..200_000_usize], 1..8),
-            cuts in prop::collection::vec(1..90_000_usize, 1..8),
-        ) {
-            let messages: Vec<_> = sizes
-                .iter()
-                .enumerate()
-                .map(|(index, size)| {
-                    let letter = b'a' + index as u8;
-                    if size % 2 == 0 {
-                        Message::binary(vec![letter; *size])
-                    } else {
-                        Message::text(String::from_utf8(vec![letter; *size]).unwrap())
-                    }
-                })
-                .collect();
-            let bytes = bytes_of(&messages);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let (mut client, stream) = tokio::io::duplex(4 << 20);
-                let mut peer = peer(stream, &shared());
-                let mut heard = Vec::new();
-                let mut rest = &bytes[..];
-                for cut in cuts.iter().cycle() {
-                    let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                    client.write_all(piece).await.unwrap();
-                    rest = after;
-                    // A task that never yields is told that there is nothing to read.
-                    tokio::task::yield_now().await;
-                    poll_fn(|cx| {
-                        while let Poll::Ready(message) = peer.poll_message(cx) {
-                            heard.push(message.unwrap());
-                            peer.take_reservation();
-                        }
-                        Poll::Ready(())
-                    })
-                    .await;
-                    if rest.is_empty() {
-                        break;
-                    }
-                }
-                assert!(heard == messages, "{} of {}", heard.len(), messages.len());
-            });
-        }
-    }
-}
+mod tests;
