@@ -6,6 +6,7 @@
 //! ([`Observer`]); it is never changed.
 
 mod boundary;
+mod link;
 mod observer;
 mod parting;
 mod peer;

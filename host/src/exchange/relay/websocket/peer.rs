@@ -6,11 +6,11 @@
 //! that it is not copied whole; a side that takes nothing is owed few pongs; and buffers that a large message has grown
 //! are replaced once nothing is in them.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::boundary::Boundary;
+use super::link::Link;
 use crate::config;
 use crate::exchange::worker::{Reservation, Shared};
 
@@ -33,16 +33,8 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 const FRAGMENT_BYTES: usize = 256 << 10;
 /// Pongs owed to a side that takes nothing; with more of them it is not read.
 const PONGS_MAX: u32 = 64;
-/// A message that is being received must grow by so much in a round.
-const PACE_BYTES: u64 = 16 << 10;
 /// Buffers that have held more are not kept.
 const KEPT_BYTES_MAX: usize = 64 << 10;
-/// What a peer may have under way outside the budget: an atomic operation for each small message would cost more than
-/// the bound is worth.
-const UNBUDGETED_BYTES: usize = 64 << 10;
-/// The budget is taken in steps of this size.
-const BUDGET_STEP_BYTES: usize = 256 << 10;
-
 pub type Result<T> = std::result::Result<T, Error>;
 
 pub struct Peer<S> {
@@ -61,8 +53,6 @@ pub struct Peer<S> {
     rest: Option<Rest>,
     /// Pings that have come since the stream last took all that was written.
     pongs_owed: u32,
-    /// How much of a message had come at the end of the last round.
-    incomplete_before: u64,
 }
 
 /// A long message on its way.
@@ -72,41 +62,11 @@ struct Rest {
     is_begun: bool,
 }
 
-/// The stream as tungstenite sees it, and what passes through it.
-struct Link<S> {
-    stream: S,
-    waker: Waker,
-    intake: Intake,
-    /// Something came.
-    is_heard: bool,
-    /// Something was taken, after a wait.
-    is_moving: bool,
-    is_blocked: bool,
-}
-
-/// What has come and is not complete.
-struct Intake {
-    boundary: Boundary,
-    shared: Arc<Shared>,
-    budget_bytes: usize,
-    reservation: Option<Reservation>,
-    is_over_budget: bool,
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// `read_before` is what has come of the WebSocket already.
     pub fn new(stream: S, read_before: Bytes, role: Role, settings: &config::WebSocket, shared: &Arc<Shared>) -> Self {
-        let mut intake = Intake {
-            boundary: Boundary::default(),
-            shared: shared.clone(),
-            budget_bytes: settings.message_budget_bytes,
-            reservation: None,
-            is_over_budget: false,
-        };
-        intake.take(&read_before);
+        let link = Link::new(stream, &read_before, settings.message_budget_bytes, shared);
         let context = WebSocketContext::from_partially_read(read_before.into(), role, Some(configured(settings)));
-        let link =
-            Link { stream, waker: Waker::noop().clone(), intake, is_heard: true, is_moving: false, is_blocked: false };
         Self {
             context,
             role,
@@ -117,7 +77,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             outgoing: None,
             rest: None,
             pongs_owed: 0,
-            incomplete_before: 0,
         }
     }
 
@@ -281,10 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// Whether, since this was last asked, a message that has begun has not come on: it would hold the budget for ever.
     pub fn is_stuck(&mut self) -> bool {
-        let incomplete = self.link.intake.boundary.incomplete_bytes();
-        let before = mem::replace(&mut self.incomplete_before, incomplete);
-        // A message that is shorter than before is another one.
-        incomplete > UNBUDGETED_BYTES as u64 && incomplete >= before && incomplete - before < PACE_BYTES && before > 0
+        self.link.intake.is_stuck()
     }
 
     /// Nothing more of it will be read.
@@ -331,79 +287,6 @@ fn configured(settings: &config::WebSocket) -> WebSocketConfig {
         .max_write_buffer_size(settings.message_bytes_max + 2 * WRITE_BUFFER_BYTES)
         .max_message_size(Some(settings.message_bytes_max))
         .max_frame_size(Some(settings.message_bytes_max))
-}
-
-impl Intake {
-    fn take(&mut self, bytes: &[u8]) {
-        self.boundary.pass(bytes);
-        let held = usize::try_from(self.boundary.incomplete_bytes()).unwrap_or(usize::MAX);
-        if held <= UNBUDGETED_BYTES {
-            return;
-        }
-        let shared = &self.shared;
-        let reservation =
-            self.reservation.get_or_insert_with(|| Reservation::new(shared, |shared| &shared.message_bytes));
-        if held > reservation.bytes() {
-            let missing = (held - reservation.bytes()).next_multiple_of(BUDGET_STEP_BYTES);
-            self.is_over_budget |= !reservation.grow(missing, self.budget_bytes);
-        }
-    }
-}
-
-impl<S> Link<S> {
-    fn watch(&mut self, cx: &Context<'_>) {
-        if !self.waker.will_wake(cx.waker()) {
-            self.waker.clone_from(cx.waker());
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> Read for Link<S> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if self.intake.is_over_budget {
-            return Err(io::Error::other("the budget for messages is spent"));
-        }
-        let mut buffer = ReadBuf::new(bytes);
-        match Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker), &mut buffer) {
-            Poll::Ready(Ok(())) => {
-                let read = buffer.filled();
-                self.is_heard |= !read.is_empty();
-                self.intake.take(read);
-                Ok(read.len())
-            }
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Write for Link<S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = Pin::new(&mut self.stream).poll_write(&mut Context::from_waker(&self.waker), bytes);
-        match written {
-            Poll::Ready(written) => {
-                self.is_moving |= mem::take(&mut self.is_blocked);
-                written
-            }
-            Poll::Pending => {
-                self.is_blocked = true;
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match Pin::new(&mut self.stream).poll_flush(&mut Context::from_waker(&self.waker)) {
-            Poll::Ready(flushed) => {
-                self.is_moving |= mem::take(&mut self.is_blocked);
-                flushed
-            }
-            Poll::Pending => {
-                self.is_blocked = true;
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-        }
-    }
 }
 
 #[cfg(test)]
