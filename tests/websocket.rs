@@ -263,3 +263,26 @@ async fn model_and_usage_are_read_from_the_messages() {
     assert_eq!((&line["model"], &line["usage"]), (&json!("live-1"), &json!({"input": 3, "output": 7})));
     assert!(line["usage_is_partial"].is_null(), "{line}");
 }
+
+#[tokio::test]
+async fn what_the_upstream_tells_after_the_clients_close_counts_all_the_same() {
+    let upstream = SocketUpstream::start(|mut socket: Socket| async move {
+        let _ = socket.hear().await;
+        // Before it has seen the close.
+        socket.say(r#"{"usage":{"out":5}}"#).await;
+        socket.say(r#"{"usage":{"out":6}}"#).await;
+        let _ = socket.closed().await;
+    })
+    .await;
+    let meters = json!([[{"name": "output", "alternatives": [["/usage/out"]], "fold": "sum"}]]);
+    let conf = sockets::conf(&upstream.url())
+        .settings(json!({"profile": {"meters": meters}, "plan": {"meters": 0}}))
+        .gateway("access_log", "./access.log");
+    let log = conf.conf().join("access.log");
+    let gateway = Gateway::start(conf).await;
+    let mut socket = Raw::socket(gateway.address, "/").await;
+    socket.write([frame(0x81, b"go", true), frame(0x88, &1000_u16.to_be_bytes(), true)].concat()).await;
+    assert_eq!(socket.close_frame().await.0, 1000);
+    let line = logged(&log).await;
+    assert_eq!((&line["usage"], &line["usage_is_partial"]), (&json!({"output": 11}), &Value::Null));
+}

@@ -247,7 +247,8 @@ async fn pages_of_other_origins_are_kept_out_where_origins_are_listed() {
         let headers = if origin.is_empty() { &headers[..1] } else { &headers[..] };
         assert!(dial(gateway.address, "/", headers).await.is_ok(), "{origin}");
     }
-    for origin in ["https://evil.example.com", "null", "http://chat.example.com"] {
+    let scheme = format!("evil://{}", gateway.address);
+    for origin in ["https://evil.example.com", "null", "http://chat.example.com", &scheme] {
         let answer = refused(&gateway, &[("origin", origin)]).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (403, "origin_not_allowed".to_owned()), "{origin}");
     }

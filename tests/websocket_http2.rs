@@ -1,5 +1,6 @@
 //! WebSockets over HTTP/2: extended CONNECT (RFC 8441), one stream each.
 
+use futures_util::SinkExt;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -8,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::support::sockets::{self, Socket, SocketUpstream};
@@ -130,6 +132,35 @@ async fn a_stream_that_is_reset_is_a_client_that_vanished() {
     let (socket, _) = open(&client, "/", &SOUND).await;
     drop(socket);
     assert_eq!(soon("the close", closing.recv()).await, Some(1001));
+}
+
+#[tokio::test]
+async fn sockets_whose_upstream_reads_nothing_do_not_hold_up_their_neighbours() {
+    let upstream = SocketUpstream::start(|mut socket| async move {
+        if socket.hear().await == "stuck" {
+            std::future::pending::<()>().await;
+        }
+        while let Some(Ok(message)) = socket.try_next().await {
+            socket.send(message).await;
+        }
+    })
+    .await;
+    let gateway = Gateway::start(sockets::conf(&upstream.url())).await;
+    let client = client(gateway.address).await;
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        let (mut socket, _) = open(&client, "/", &SOUND).await;
+        socket.say("stuck").await;
+        // Until there is room nowhere any more.
+        let filling = async { while socket.0.send(Message::binary(vec![0; 64 << 10])).await.is_ok() {} };
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(300), filling).await;
+        stuck.push(socket);
+    }
+    let (mut socket, _) = open(&client, "/", &SOUND).await;
+    socket.say("go on").await;
+    let long = "x".repeat(1 << 20);
+    socket.say(&long).await;
+    assert!(socket.hear().await == long);
 }
 
 #[tokio::test]

@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Close codes of applications (3000 to 4999) that are counted by themselves, about.
+const CLOSE_CODES_MAX: usize = 64;
+/// Stands for all others.
+const OTHER_CODES: u16 = 0;
+
 /// A counter with one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -72,9 +77,11 @@ impl WorkerCounters {
         channels.entry(id.to_owned()).or_default().clone()
     }
 
-    /// A WebSocket has ended with this close code.
+    /// A WebSocket has ended with this close code. Clients choose among thousands; of those, the first few are told apart.
     pub fn closed(&self, code: u16) {
-        *self.closes.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+        let mut closes = self.closes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = code < 3000 || closes.contains_key(&code) || closes.len() < CLOSE_CODES_MAX;
+        *closes.entry(if is_known { code } else { OTHER_CODES }).or_default() += 1;
     }
 }
 
@@ -166,6 +173,17 @@ mod tests {
         }
         let totals = registry.totals();
         assert_eq!((totals.exchanges, totals.exchanges_by_channel["a"]), (6, 4));
+    }
+
+    #[test]
+    fn close_codes_are_told_apart_up_to_a_bound() {
+        let worker = WorkerCounters::default();
+        (3000..4000).for_each(|code| worker.closed(code));
+        worker.closed(1000);
+        worker.closed(3000);
+        let closes = worker.closes.lock().unwrap();
+        assert_eq!((closes[&3000], closes[&1000], closes[&OTHER_CODES]), (2, 1, 1000 - 64));
+        assert_eq!(closes.len(), 66);
     }
 
     #[test]

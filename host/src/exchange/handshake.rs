@@ -112,8 +112,8 @@ pub fn check_origin(headers: &HeaderMap, host: Option<&HeaderValue>, origins: &[
     let Some(origin) = headers.get(ORIGIN).filter(|_| !origins.is_empty()) else { return Ok(()) };
     let is_listed = origins.iter().any(|listed| listed == "*" || listed.as_bytes() == origin.as_bytes());
     let is_own = || {
-        let authority =
-            origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+        let url = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        let authority = url.filter(|(scheme, _)| matches!(*scheme, "http" | "https")).map(|(_, authority)| authority);
         authority.zip(host).is_some_and(|(own, host)| host.as_bytes().eq_ignore_ascii_case(own.as_bytes()))
     };
     if is_listed || is_own() {

@@ -45,6 +45,12 @@ const HTTP1_BUFFER_BYTES_MIN: usize = 8192;
 /// hyper's default; any other number costs it an allocation for each request.
 const HTTP1_HEADERS_DEFAULT: usize = 100;
 const HTTP2_STREAMS_MAX: u32 = 256;
+/// What a client may send ahead on a stream; the connection's window holds them all, so that streams whose upstream reads
+/// nothing at the moment never hold up their neighbours.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = HTTP2_STREAM_WINDOW_BYTES * HTTP2_STREAMS_MAX;
+/// What is kept of a reply, for each stream, that the client has no room for.
+const HTTP2_SEND_BUFFER_BYTES: usize = 64 << 10;
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Silence after which the system asks whether the client's machine is still there.
 const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
@@ -237,6 +243,9 @@ async fn speak(
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
             .keep_alive_interval(HTTP2_PING_INTERVAL)
             .enable_connect_protocol()
             .serve_connection(io, service);

@@ -78,8 +78,10 @@ impl Accepted {
         let (to_client, to_upstream) = end.partings();
         let is_patient = end.is_patient();
         // In a box: a socket that is open has no use for the room that its end takes.
-        let ending =
-            futures_util::future::join(part(client, to_client, is_patient), part(upstream, to_upstream, is_patient));
+        let ending = futures_util::future::join(
+            part(client, to_client, is_patient, |_| {}),
+            part(upstream, to_upstream, is_patient, |message| observer.after_the_end(message)),
+        );
         Box::pin(ending).await;
     }
 }

@@ -19,6 +19,8 @@ pub struct Observer {
     meter: Option<MessageMeter>,
     model: Option<ModelSearch>,
     messages: u64,
+    /// One side said goodbye: all that was used has been told.
+    is_orderly: bool,
 }
 
 struct ModelSearch {
@@ -30,7 +32,7 @@ impl Observer {
     /// `model` is where to look for it, where the plan does not name it.
     pub fn new(settle: Settle, meter: Option<MessageMeter>, model: Option<Arc<Query>>) -> Self {
         let model = model.map(|query| ModelSearch { query, messages_left: MODEL_MESSAGES_MAX });
-        Self { settle, meter, model, messages: 0 }
+        Self { settle, meter, model, messages: 0, is_orderly: false }
     }
 
     /// The client's connection has switched.
@@ -66,6 +68,15 @@ impl Observer {
     pub fn from_upstream(&mut self, message: &Message) {
         self.messages += 1;
         self.settle.message_out(message.len());
+        self.read_usage(message);
+    }
+
+    /// The client is not there to get it, but it may tell what was used.
+    pub fn after_the_end(&mut self, message: &Message) {
+        self.read_usage(message);
+    }
+
+    fn read_usage(&mut self, message: &Message) {
         match (&mut self.meter, message) {
             (Some(meter), Message::Text(text)) => meter.text(text.as_bytes()),
             (Some(meter), Message::Binary(bytes)) => meter.binary(bytes),
@@ -75,11 +86,7 @@ impl Observer {
 
     /// It is over; the guard inside settles once this is dropped.
     pub fn closed(&mut self, closing: Closing) {
-        if let Some(meter) = self.meter.take() {
-            let mut usage = meter.finish();
-            usage.is_partial |= !closing.is_orderly;
-            self.settle.usage(usage);
-        }
+        self.is_orderly = closing.is_orderly;
         self.settle.closed(closing);
     }
 }
@@ -90,6 +97,11 @@ impl Drop for Observer {
         if self.settle.is_open() {
             let why = Some(("gateway", "the connection was cut"));
             self.closed(Closing { by: Party::Gateway, code: 1006, why, is_orderly: false });
+        }
+        if let Some(meter) = self.meter.take() {
+            let mut usage = meter.finish();
+            usage.is_partial |= !self.is_orderly;
+            self.settle.usage(usage);
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::peer::Peer;
 use crate::exchange::settle::{Closing, Party};
@@ -148,8 +148,8 @@ fn frame(code: CloseCode, why: &'static str) -> CloseFrame {
     CloseFrame { code, reason: Utf8Bytes::from_static(why) }
 }
 
-/// Ends one side.
-pub async fn part<S>(mut peer: Peer<S>, parting: Parting, is_patient: bool)
+/// Ends one side; what it still says until it answers is not passed on, but noted.
+pub async fn part<S>(mut peer: Peer<S>, parting: Parting, is_patient: bool, mut note: impl FnMut(&Message))
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -163,7 +163,7 @@ where
         Parting::Say(frame) => {
             say(&mut peer, frame).await;
             loop {
-                let closed = poll_fn(|cx| peer.poll_closed(cx));
+                let closed = poll_fn(|cx| peer.poll_closed(cx, &mut note));
                 if is_patient {
                     closed.await;
                     break;

@@ -200,15 +200,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         }
     }
 
-    /// Waits until this peer's answer to our close frame, or its end, has come; messages are thrown away.
-    pub fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<()> {
+    /// Waits until this peer's answer to our close frame, or its end, has come.
+    pub fn poll_closed(&mut self, cx: &Context<'_>, mut note: impl FnMut(&Message)) -> Poll<()> {
         if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
             return Poll::Ready(());
         }
         loop {
             match ready!(self.poll_message(cx)) {
                 Ok(Message::Close(_)) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
+                Ok(message) => {
+                    note(&message);
+                    self.take_reservation();
+                }
             }
         }
     }
