@@ -94,21 +94,23 @@ async fn a_head_of_too_many_fields_is_431_over_http_1_and_http_2() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_dropped_while_others_come_and_go() {
+async fn a_stuck_client_is_dropped_while_others_come_and_go() {
     let upstream = RawUpstream::answering(OK).await;
-    let conf = Conf::new(&upstream.url()).gateway("limits", json!({"head_timeout_ms": 1000}));
+    let conf = Conf::new(&upstream.url()).gateway("limits", json!({"head_timeout_ms": 2000}));
     let gateway = Gateway::with_workers(conf, 1).await;
-    let mut silent = Raw::connect(gateway.address).await;
+    let mut stuck = Raw::connect(gateway.address).await;
+    stuck.write(&request("GET /x", &[])[..20]).await;
     // Each comes before the worker would look over its connections, were it to begin anew with every one.
-    let busy = async {
-        loop {
-            assert_eq!(get(gateway.address, "/healthz").await.status, 200);
-        }
-    };
-    tokio::select! {
-        () = silent.closed() => {}
-        () = busy => {}
+    let address = gateway.address;
+    let mut busy = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        busy.spawn(async move {
+            loop {
+                assert_eq!(get(address, "/healthz").await.status, 200);
+            }
+        });
     }
+    stuck.closed().await;
 }
 
 #[tokio::test]
