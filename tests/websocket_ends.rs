@@ -88,7 +88,7 @@ async fn an_upstreams_last_words_arrive_although_the_client_still_sends() {
 #[tokio::test]
 async fn a_socket_without_messages_ends_and_pings_do_not_keep_it() {
     let (upstream, mut closing) = echoing().await;
-    let websocket = json!({"idle_timeout_ms": 400, "ping_interval_ms": 100});
+    let websocket = json!({"idle_timeout_ms": 1200, "ping_interval_ms": 500});
     let gateway = Gateway::start(sockets::conf(&upstream.url()).gateway("websocket", websocket)).await;
     let mut socket = connect(gateway.address, "/").await;
     roundtrip(&mut socket, "here").await;
@@ -102,7 +102,7 @@ async fn a_socket_without_messages_ends_and_pings_do_not_keep_it() {
 #[tokio::test]
 async fn a_client_that_answers_no_ping_counts_as_gone() {
     let (upstream, mut closing) = echoing().await;
-    let websocket = json!({"ping_interval_ms": 100});
+    let websocket = json!({"ping_interval_ms": 500});
     let gateway = Gateway::start(sockets::conf(&upstream.url()).gateway("websocket", websocket)).await;
     let mut client = Raw::socket(gateway.address, "/").await;
     assert_eq!(client.next_frame().await, Some((0x89, Vec::new())), "it is asked");
@@ -114,10 +114,10 @@ async fn a_client_that_answers_no_ping_counts_as_gone() {
 #[tokio::test]
 async fn one_that_answers_pings_stays() {
     let (upstream, _closing) = echoing().await;
-    let websocket = json!({"ping_interval_ms": 100});
+    let websocket = json!({"ping_interval_ms": 500});
     let gateway = Gateway::start(sockets::conf(&upstream.url()).gateway("websocket", websocket)).await;
     let mut client = Raw::socket(gateway.address, "/").await;
-    for _ in 0..6 {
+    for _ in 0..3 {
         assert_eq!(client.next_frame().await, Some((0x89, Vec::new())), "it is asked again");
         client.write(sockets::frame(0x8a, b"", true)).await;
     }

@@ -154,7 +154,7 @@ async fn what_an_upstream_may_not_send_ends_the_socket_for_the_client_too() {
 #[tokio::test]
 async fn a_message_that_does_not_come_on_ends_its_socket() {
     let (upstream, mut hearing) = listening().await;
-    let websocket = json!({"ping_interval_ms": 100});
+    let websocket = json!({"ping_interval_ms": 500});
     let gateway = Gateway::start(sockets::conf(&upstream.url()).gateway("websocket", websocket)).await;
     let mut client = Raw::socket(gateway.address, "/").await;
     client.write(frame(0x02, &vec![0; 100_000], true)).await;
