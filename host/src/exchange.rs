@@ -233,8 +233,7 @@ async fn open_socket(
 
 /// Turns the client's headers into what the upstream gets: hop-by-hop headers out, edits in, the credential last.
 fn make_upstreams(parts: &mut Parts, client: &Client, prepared: &Prepared) {
-    let host = handshake::host(parts);
-    names::remove(&mut parts.headers, &header::HOST);
+    let host = names::remove(&mut parts.headers, &header::HOST).or_else(|| handshake::authority(&parts.uri));
     forward::clean_request(&mut parts.headers);
     names::remove(&mut parts.headers, &header::EXPECT);
     if parts.version == Version::HTTP_2 {

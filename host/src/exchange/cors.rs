@@ -27,8 +27,11 @@ pub fn allowed(headers: &HeaderMap, origins: &[String]) -> Option<Allowed> {
         return None;
     }
     let origin = headers.get(header::ORIGIN)?;
-    let is_listed = origins.iter().any(|listed| listed == "*" || listed.as_bytes() == origin.as_bytes());
-    is_listed.then(|| Allowed { origin: origin.clone() })
+    is_listed(origin, origins).then(|| Allowed { origin: origin.clone() })
+}
+
+pub fn is_listed(origin: &HeaderValue, origins: &[String]) -> bool {
+    origins.iter().any(|listed| listed == "*" || listed.as_bytes() == origin.as_bytes())
 }
 
 pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {

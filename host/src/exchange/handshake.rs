@@ -12,13 +12,13 @@ use http::header::{
     UPGRADE,
 };
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Uri, Version};
 use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::error::{Failure, Kind};
-use crate::exchange::names;
+use crate::exchange::{cors, names};
 
 const WEBSOCKET: &str = "websocket";
 const VERSION: HeaderValue = HeaderValue::from_static("13");
@@ -110,13 +110,12 @@ pub fn check(parts: &Parts) -> Result<Opening, Failure> {
 /// Where there is a list of origins, a browser's page must come from one of them, or from the gateway's own address.
 pub fn check_origin(headers: &HeaderMap, host: Option<&HeaderValue>, origins: &[String]) -> Result<(), Failure> {
     let Some(origin) = headers.get(ORIGIN).filter(|_| !origins.is_empty()) else { return Ok(()) };
-    let is_listed = origins.iter().any(|listed| listed == "*" || listed.as_bytes() == origin.as_bytes());
     let is_own = || {
         let url = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
         let authority = url.filter(|(scheme, _)| matches!(*scheme, "http" | "https")).map(|(_, authority)| authority);
         authority.zip(host).is_some_and(|(own, host)| host.as_bytes().eq_ignore_ascii_case(own.as_bytes()))
     };
-    if is_listed || is_own() {
+    if cors::is_listed(origin, origins) || is_own() {
         return Ok(());
     }
     Err(Failure::new(Kind::OriginNotAllowed, "pages of this origin may not open WebSockets here"))
@@ -124,8 +123,12 @@ pub fn check_origin(headers: &HeaderMap, host: Option<&HeaderValue>, origins: &[
 
 /// The address that the client called.
 pub fn host(parts: &Parts) -> Option<HeaderValue> {
-    let authority = || parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    parts.headers.get(HOST).cloned().or_else(authority)
+    parts.headers.get(HOST).cloned().or_else(|| authority(&parts.uri))
+}
+
+/// The address in a request's target, which over HTTP/2 takes the place of `Host`.
+pub fn authority(uri: &Uri) -> Option<HeaderValue> {
+    uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
 }
 
 /// Turns a client's headers, which hop-by-hop ones have left already, into the gateway's own handshake.

@@ -112,23 +112,22 @@ impl<S: AsyncRead + Unpin> Read for Link<S> {
 impl<S: AsyncWrite + Unpin> Write for Link<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = Pin::new(&mut self.stream).poll_write(&mut Context::from_waker(&self.waker), bytes);
-        match written {
-            Poll::Ready(written) => {
-                self.is_moving |= mem::take(&mut self.is_blocked);
-                written
-            }
-            Poll::Pending => {
-                self.is_blocked = true;
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-        }
+        self.took(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match Pin::new(&mut self.stream).poll_flush(&mut Context::from_waker(&self.waker)) {
-            Poll::Ready(flushed) => {
+        let flushed = Pin::new(&mut self.stream).poll_flush(&mut Context::from_waker(&self.waker));
+        self.took(flushed)
+    }
+}
+
+impl<S> Link<S> {
+    /// Notes whether the stream took what it was given.
+    fn took<T>(&mut self, taken: Poll<io::Result<T>>) -> io::Result<T> {
+        match taken {
+            Poll::Ready(taken) => {
                 self.is_moving |= mem::take(&mut self.is_blocked);
-                flushed
+                taken
             }
             Poll::Pending => {
                 self.is_blocked = true;

@@ -157,7 +157,8 @@ where
         Parting::Gone => return,
         Parting::Answer => {}
         Parting::Cut(frame) => {
-            peer.give_up();
+            // Nothing more of what it began will be read.
+            drop(peer.take_reservation());
             say(&mut peer, Some(frame)).await;
         }
         Parting::Say(frame) => {

@@ -108,9 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// Ready when another message may be given.
     pub fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
-        if self.rest.is_some() {
-            ready!(self.poll_frame(cx))?;
-        }
+        ready!(self.poll_frame(cx))?;
         if self.is_blocked { self.poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
@@ -163,10 +161,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         }
     }
 
-    /// Queues a close frame, behind everything given before.
+    /// Queues a close frame, behind everything framed before; the rest of a long message is given up.
     pub fn close(&mut self, frame: Option<CloseFrame>, cx: &Context<'_>) {
         self.link.watch(cx);
-        // What could not go out until now never will.
         self.rest = None;
         self.is_unflushed = true;
         // What goes wrong shows when the rest is flushed.
@@ -174,9 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     pub fn poll_flush(&mut self, cx: &Context<'_>) -> Poll<Result<()>> {
-        if self.rest.is_some() {
-            ready!(self.poll_frame(cx))?;
-        }
+        ready!(self.poll_frame(cx))?;
         ready!(self.poll_written(cx))?;
         self.outgoing = None;
         Poll::Ready(Ok(()))
@@ -244,11 +239,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// Whether, since this was last asked, a message that has begun has not come on: it would hold the budget for ever.
     pub fn is_stuck(&mut self) -> bool {
         self.link.intake.is_stuck()
-    }
-
-    /// Nothing more of it will be read.
-    pub fn give_up(&mut self) {
-        self.link.intake.reservation = None;
     }
 
     pub fn is_over_budget(&self) -> bool {
