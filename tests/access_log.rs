@@ -35,8 +35,10 @@ fn steady(mut line: Value) -> Value {
     assert!(humantime::parse_rfc3339(time.as_str().unwrap()).is_ok(), "{time}");
     assert_eq!(fields.shift_remove("request_id").unwrap().as_str().unwrap().len(), 20);
     let duration = fields.shift_remove("duration_us").unwrap().as_u64().unwrap();
-    if let Some(first_byte) = fields.shift_remove("first_byte_us") {
-        assert!(first_byte.as_u64().unwrap() <= duration);
+    for part in ["first_byte_us", "gateway_us", "plugin_us"] {
+        if let Some(part) = fields.shift_remove(part) {
+            assert!(part.as_u64().unwrap() <= duration);
+        }
     }
     if let Some(version) = fields.shift_remove("plugin_version") {
         assert_eq!(version.as_str().unwrap().len(), 12);
@@ -57,7 +59,8 @@ async fn a_success_is_one_line_with_who_what_where_and_how_long_and_no_query() {
     assert!(lines[0]["first_byte_us"].is_u64() && lines[0]["plugin_version"].is_string(), "{}", lines[0]);
     let expected = json!({
         "client_address": "127.0.0.1", "method": "POST", "path": "/v1/a%2Fb", "key_id": "tester", "channel": "c",
-        "plugin": "puppet", "model": "the-model", "status": 201, "outcome": "complete", "bytes_out": 12,
+        "plugin": "puppet", "model": "the-model", "status": 201, "outcome": "complete", "attempts": 1,
+        "bytes_in": 2, "bytes_out": 12,
     });
     assert_eq!(steady(lines[0].clone()), expected);
 }
@@ -75,12 +78,12 @@ async fn an_error_of_the_gateway_is_one_line_with_its_code_and_whose_it_is() {
     let expected = json!({
         "client_address": "127.0.0.1", "method": "GET", "path": "/puppet/trap", "key_id": "tester", "channel": "c",
         "plugin": "puppet", "status": 502, "outcome": "failed", "error_code": "plugin_trapped",
-        "error_origin": "plugin", "bytes_out": 0,
+        "error_origin": "plugin", "attempts": 0, "bytes_in": 0, "bytes_out": 0,
     });
     assert_eq!(steady(lines[0].clone()), expected);
     let expected = json!({
         "client_address": "127.0.0.1", "method": "GET", "path": "/x", "status": 403, "outcome": "failed",
-        "error_code": "proxy_key_unknown", "error_origin": "client", "bytes_out": 0,
+        "error_code": "proxy_key_unknown", "error_origin": "client", "attempts": 0, "bytes_in": 0, "bytes_out": 0,
     });
     assert_eq!(steady(lines[1].clone()), expected);
 }
@@ -143,7 +146,7 @@ async fn an_upstream_that_breaks_off_in_the_middle_is_one_line_that_says_so() {
     let expected = json!({
         "client_address": "127.0.0.1", "method": "GET", "path": "/x", "key_id": "tester", "channel": "c",
         "plugin": "puppet", "status": 200, "outcome": "upstream_broken", "error_code": "upstream_broken",
-        "error_origin": "upstream", "bytes_out": 5,
+        "error_origin": "upstream", "attempts": 1, "bytes_in": 0, "bytes_out": 5,
     });
     assert_eq!(steady(lines[0].clone()), expected);
 }

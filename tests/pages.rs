@@ -136,8 +136,11 @@ async fn statistics_name_plugins_and_files_with_version_state_and_last_error() {
     let puppet = hash(crate::support::guests::puppet());
     let plugin = json!({
         "name": "puppet", "version": puppet, "source": "file", "state": "active", "last_error": null, "channels": ["c"],
+        "loaded_at": stats["plugins"][0]["loaded_at"], "calls": 0, "calls_by_outcome": {}, "call_seconds": null,
+        "last_failure": null,
     });
     assert_eq!(stats["plugins"], json!([plugin]));
+    assert!(stats["plugins"][0]["loaded_at"].is_u64());
     let version = |name: &str| hash(&std::fs::read(gateway.conf.conf().join(name)).unwrap());
     let file = |name: &str, version: String| json!({"name": name, "version": version, "state": "active", "last_error": null, "warnings": []});
     let names = ["channels_config.json", "api_keys.json", "gateway.json"];

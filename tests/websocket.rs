@@ -221,10 +221,7 @@ async fn messages_are_counted_both_ways_and_logged_with_the_close() {
     );
     let socket = &line["socket"];
     assert_eq!((&socket["closed_by"], &socket["close_code"]), (&json!("client"), &json!(1000)));
-    assert_eq!(
-        (&socket["messages_in"], &socket["bytes_in"], &line["bytes_out"]),
-        (&json!(2), &json!(105), &json!(105))
-    );
+    assert_eq!((&socket["messages_in"], &line["bytes_in"], &line["bytes_out"]), (&json!(2), &json!(105), &json!(105)));
 }
 
 #[tokio::test]

@@ -184,6 +184,8 @@ pub struct ProxyKey {
     /// Ids of existing channels, at least one.
     pub channels: Vec<String>,
     pub tags: Vec<String>,
+    /// For people.
+    pub description: Option<String>,
 }
 
 /// What concerns the process, from `conf/gateway.json`; every field has a default.
@@ -202,6 +204,13 @@ pub struct Gateway {
     pub cors_origins: Vec<String>,
     pub access_log: AccessLog,
     pub log: Log,
+    pub statistics: Statistics,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Statistics {
+    /// For how many days each request is kept as a line of its own; 0: not at all.
+    pub request_log_days: u32,
 }
 
 /// The log of the process itself (not of the exchanges: see [`AccessLog`]).

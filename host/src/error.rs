@@ -50,6 +50,7 @@ pub enum Kind {
     WebSocketHandshake,
     WebSocketUpgradeRequired,
     OriginNotAllowed,
+    QueryInvalid,
     // The gateway's state.
     ChannelDisabled,
     ChannelUnavailable,
@@ -57,6 +58,7 @@ pub enum Kind {
     TooManyExchanges,
     InspectBudget,
     Stopping,
+    StatisticsUnavailable,
     // The plugin's doing.
     PluginRefused,
     PluginTrapped,
@@ -88,7 +90,7 @@ pub struct Facts {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::MalformedRequest,
         Self::HeadTooLarge,
         Self::KeyMissing,
@@ -105,12 +107,14 @@ impl Kind {
         Self::WebSocketHandshake,
         Self::WebSocketUpgradeRequired,
         Self::OriginNotAllowed,
+        Self::QueryInvalid,
         Self::ChannelDisabled,
         Self::ChannelUnavailable,
         Self::TooManyConnections,
         Self::TooManyExchanges,
         Self::InspectBudget,
         Self::Stopping,
+        Self::StatisticsUnavailable,
         Self::PluginRefused,
         Self::PluginTrapped,
         Self::PluginDeadline,
@@ -153,12 +157,14 @@ impl Kind {
             K::WebSocketHandshake => (400, "websocket_handshake_invalid", Client),
             K::WebSocketUpgradeRequired => (426, "websocket_upgrade_required", Client),
             K::OriginNotAllowed => (403, "origin_not_allowed", Client),
+            K::QueryInvalid => (400, "query_invalid", Client),
             K::ChannelDisabled => (503, "channel_disabled", Gateway),
             K::ChannelUnavailable => (503, "channel_unavailable", Gateway),
             K::TooManyConnections => (503, "too_many_connections", Gateway),
             K::TooManyExchanges => (503, "too_many_exchanges", Gateway),
             K::InspectBudget => (503, "inspect_budget_exhausted", Gateway),
             K::Stopping => (503, "gateway_stopping", Gateway),
+            K::StatisticsUnavailable => (503, "statistics_unavailable", Gateway),
             K::PluginRefused => (502, "plugin_refused", Plugin),
             K::PluginTrapped => (502, "plugin_trapped", Plugin),
             K::PluginDeadline => (502, "plugin_deadline_exceeded", Plugin),

@@ -24,6 +24,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -46,7 +47,7 @@ use crate::exchange::worker::{Counted, View, Worker, WorkerChannel, WorkerPlugin
 use crate::json::Query;
 use crate::meter::{MessageMeter, Meter};
 use crate::plugin::{Presented, Request as Record, Transport};
-use crate::upstream::{ReplyBody, Tunnel, Upgrade};
+use crate::upstream::{ReplyBody, Tunnel, Upgrade, Uploaded};
 
 /// What the connection knows of the client.
 #[derive(Debug, Clone)]
@@ -157,7 +158,9 @@ async fn run(
     let mut source = Source::Open(body);
     let read_limits = read_limits(limits);
     if candidates.iter().any(|candidate| reads_body(candidate)) {
+        let began = Instant::now();
         source = source.read_if_telling(&parts, read_limits, worker).await?;
+        settle.waited = began.elapsed();
     }
 
     let decided = decided(worker, candidates, &parts, Transport::Http, &source, &identified, settle).await?;
@@ -168,7 +171,8 @@ async fn run(
         // In a box: few plans edit bodies, and the exchange's future is moved about.
         source = Box::pin(source.edited(&prepared, read_limits, worker)).await?;
     }
-    let (body, reservation) = source.into_request_body();
+    let (mut body, reservation) = source.into_request_body();
+    settle.attempt(body.count(), prepared.plan.meters.is_some());
     let is_head = parts.method == Method::HEAD;
     let mut reply =
         forward::send(&worker.upstream, &prepared, &channel.channel.timeouts, parts.method, parts.headers, body)
@@ -203,6 +207,7 @@ async fn open_socket(
 
     make_upstreams(&mut parts, client, &prepared);
     let asked = handshake::ask(&mut parts.headers);
+    settle.attempt(Uploaded::default(), prepared.plan.meters.is_some());
     let sent = forward::open(&worker.upstream, &prepared, &channel.channel.timeouts, parts.headers).await?;
     let plugin = channel.plugin.as_ref().ok();
     match sent {
@@ -265,7 +270,9 @@ async fn decided(
         };
         let record = record(parts, transport, source, identified, plugin).await;
         let model = record.model.clone();
-        let answer = match decide::ask(&candidate, plugin, record, &identified.key, &settle.request_id).await {
+        let request_id = settle.request_id;
+        let asked = decide::ask(&candidate, plugin, record, &identified.key, &request_id, &mut settle.plugin).await;
+        let answer = match asked {
             Ok(answer) => answer,
             Err(failure) if decide::was_not_asked(&failure) => {
                 refusals.add(failure);

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::problem::{Problem, Severity};
@@ -59,7 +60,7 @@ pub struct Status {
     pub files: Vec<FileStatus>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// What is in the file serves.
@@ -70,7 +71,8 @@ pub enum State {
     Absent,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A plugin.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct PluginStatus {
     pub name: String,
     /// SHA-256 of the component that serves.
@@ -79,11 +81,14 @@ pub struct PluginStatus {
     pub source: Option<&'static str>,
     pub state: State,
     pub last_error: Option<String>,
+    /// When the version that serves was accepted, Unix time in seconds.
+    pub loaded_at: Option<u64>,
     /// Ids of the channels it decides for.
     pub channels: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A file of the configuration, or of a plugin.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct FileStatus {
     pub name: String,
     /// SHA-256 of the content that serves.

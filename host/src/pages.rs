@@ -1,8 +1,10 @@
-//! The built-in routes: `/healthz`, `/readyz`, `/stats`, `/dashboard`.
+//! The built-in routes: `/healthz`, `/readyz`, `/stats`, `/metrics`, `/dashboard`.
 //!
 //! Taken exactly, for GET and HEAD only; every other path is the provider's. None of them needs a proxy key, so none
 //! shows a secret: proxy keys appear as a count, plugins and files with their versions and last errors.
 
+mod metrics;
+mod process;
 mod stats;
 
 use std::sync::atomic::Ordering;
@@ -14,16 +16,21 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderV
 use http::{Method, Request, Response, StatusCode};
 
 use crate::digest::sha256;
+use crate::error::Failure;
+use crate::exchange::failure_reply;
 use crate::exchange::relay::{self, Reply};
 use crate::exchange::worker::Worker;
 
 const DASHBOARD: &str = include_str!("pages/dashboard.html");
 
-/// `None` when the path is not built in.
-pub fn answer<B>(worker: &Worker, request: &Request<B>) -> Option<Response<Reply>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return None;
-    }
+/// Whether this is for [`answer`], and not for a provider.
+pub fn is_page<B>(request: &Request<B>) -> bool {
+    matches!(request.uri().path(), "/healthz" | "/readyz" | "/stats" | "/metrics" | "/dashboard")
+        && (request.method() == Method::GET || request.method() == Method::HEAD)
+}
+
+/// What a page shows.
+pub async fn answer<B>(worker: &Worker, request: &Request<B>) -> Response<Reply> {
     let (status, content_type, body) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, "application/json", Bytes::from_static(b"{\"status\":\"ok\"}")),
         "/readyz" if worker.shared.draining.load(Ordering::Relaxed) => {
@@ -33,9 +40,15 @@ pub fn answer<B>(worker: &Worker, request: &Request<B>) -> Option<Response<Reply
             let ready = serde_json::json!({"status": "ready", "generation": worker.view().generation.number});
             (StatusCode::OK, "application/json", ready.to_string().into())
         }
-        "/stats" => (StatusCode::OK, "application/json", stats::json(&worker.shared).into()),
-        "/dashboard" => (StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(DASHBOARD.as_bytes())),
-        _ => return None,
+        "/stats" => match stats::json(&worker.shared, request.uri()).await {
+            Ok(json) => (StatusCode::OK, "application/json", json.into()),
+            Err(failure) => return refusal(worker, &failure),
+        },
+        "/metrics" => match metrics::text(&worker.shared).await {
+            Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text.into()),
+            Err(failure) => return refusal(worker, &failure),
+        },
+        _ => (StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(DASHBOARD.as_bytes())),
     };
     let mut reply = Response::new(Reply::Whole(Some(body)));
     *reply.status_mut() = status;
@@ -47,7 +60,14 @@ pub fn answer<B>(worker: &Worker, request: &Request<B>) -> Option<Response<Reply
         headers.insert(CONTENT_SECURITY_POLICY, dashboard_policy());
     }
     relay::with_request_id(&mut reply, &worker.next_request_id());
-    Some(reply)
+    reply
+}
+
+fn refusal(worker: &Worker, failure: &Failure) -> Response<Reply> {
+    let request_id = worker.next_request_id();
+    let mut reply = failure_reply(failure, &request_id);
+    relay::with_request_id(&mut reply, &request_id);
+    reply
 }
 
 /// The dashboard loads nothing from elsewhere, and of scripts and styles only its own run: those with these hashes.

@@ -39,6 +39,11 @@ impl StateFolder {
         }
     }
 
+    /// Statistics.
+    pub fn statistics(&self) -> PathBuf {
+        self.path.join("statistics.sqlite")
+    }
+
     /// Compiled plugins.
     pub fn compiled(&self) -> PathBuf {
         self.path.join("compiled")

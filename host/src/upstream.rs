@@ -30,7 +30,7 @@ use http_body::Body;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-pub use self::body::{ReplyBody, RequestBody};
+pub use self::body::{ReplyBody, RequestBody, Uploaded};
 pub use self::pool::Limits;
 pub use self::tls::Tls;
 pub use self::upgrade::{Tunnel, Upgrade};

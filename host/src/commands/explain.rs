@@ -24,6 +24,7 @@ use crate::exchange::plan::without_credentials;
 use crate::exchange::worker::{Shared, Worker};
 use crate::generation::{Folders, Generation, Loader, Status};
 use crate::plugin::{BodyEdit, Engine, EngineOptions, HeaderEdit, Placement, Transport};
+use crate::stats::{Asker, Registry};
 use crate::telemetry;
 use crate::upstream::{Limits, Tls, Upstream};
 
@@ -43,7 +44,7 @@ pub fn run(options: &Explain) -> anyhow::Result<()> {
     let generation = serve::load(&mut loader, &options.sources, |_| {})?;
     let key = key_by_id(&generation, &options.key)?;
     let status = loader.status();
-    let shared = Arc::new(Shared::new(generation, status.clone(), 1)?);
+    let shared = Arc::new(Shared::new(generation, status.clone(), Arc::new(Registry::new(1)), Asker::nobody())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let lines = runtime.block_on(async {
         let tls = Tls::new(shared.current.load().config.gateway.trusted_ca.as_deref())?;

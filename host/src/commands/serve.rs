@@ -20,6 +20,7 @@ use crate::plugin::{Engine, EngineOptions};
 use crate::server::{self, Parts};
 use crate::shutdown::{self, Commands};
 use crate::state::StateFolder;
+use crate::stats::{Registry, Statistics};
 use crate::telemetry;
 use crate::upstream::Tls;
 
@@ -27,6 +28,8 @@ use crate::upstream::Tls;
 pub struct Gateway {
     parts: Parts,
     _watcher: Watcher,
+    /// Before the state folder, into which it writes at its end.
+    _statistics: Statistics,
     _state: StateFolder,
 }
 
@@ -104,12 +107,15 @@ impl Gateway {
         let settings = &generation.config.gateway;
         let tls = Tls::new(settings.trusted_ca.as_deref())?;
         let access_log = telemetry::access_log(&settings.access_log)?;
-        let shared = Arc::new(Shared::new(generation, loader.status(), workers)?);
+        let registry = Arc::new(Registry::new(workers));
+        registry.log_requests(settings.statistics.request_log_days);
+        let statistics = Statistics::start(registry.clone(), Some(state.statistics()))?;
+        let shared = Arc::new(Shared::new(generation, loader.status(), registry, statistics.asker())?);
         let (swap, swapped) = watch::channel(1);
         let watcher = Watcher::start(loader, shared.clone(), swap)?;
         let reload = Box::new(watcher.reloader());
         let parts = Parts { shared, tls, access_log, swapped, reload, workers };
-        Ok(Self { parts, _watcher: watcher, _state: state })
+        Ok(Self { parts, _watcher: watcher, _statistics: statistics, _state: state })
     }
 
     /// What a test looks at.

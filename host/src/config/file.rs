@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 pub use self::gateway::{
-    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, TlsFile, WebSocketFile,
+    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, StatisticsFile, TlsFile,
+    WebSocketFile,
 };
 
 /// `conf/channels_config.json`: the ways to the providers.
@@ -33,7 +34,7 @@ pub struct ChannelsFile {
 pub struct ChannelFile {
     /// For people; default: the channel's id.
     pub name: Option<String>,
-    /// For people; not used.
+    /// For people; shown on the dashboard.
     pub description: Option<String>,
     /// The provider's key. `${NAME}` is replaced from the environment.
     pub api_key: Option<String>,
@@ -124,7 +125,7 @@ pub struct KeyFile {
     pub channels: Option<Vec<String>>,
     /// Default: active.
     pub status: Option<Status>,
-    /// For people; not used.
+    /// For people; shown on the dashboard.
     pub description: Option<String>,
     /// Who holds it; plugins are told it as the tag `user:…`.
     pub user: Option<String>,

@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::certificate::{Certificate, CertificateFault, CertificateFiles, Which};
 use super::document::{self, Node};
 use super::file::{
-    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, TlsFile, WebSocketFile,
-    schema,
+    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, StatisticsFile, TlsFile,
+    WebSocketFile, schema,
 };
 use super::load::Part;
 use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
-use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, WebSocket, shape, url};
+use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, Statistics, WebSocket, shape, url};
 
 /// Reads the file's bytes; relative paths in it start at its folder.
 pub fn read(bytes: &[u8], file: &Path) -> Part<Gateway> {
@@ -47,6 +47,7 @@ impl Default for Gateway {
             cors_origins: file.cors_origins,
             access_log: AccessLog::Stdout,
             log: file.log.into(),
+            statistics: file.statistics.into(),
         }
     }
 }
@@ -105,6 +106,7 @@ fn gateway(
         cors_origins: reader.cors_origins(file.cors_origins),
         access_log: reader.access_log(&file.access_log),
         log: file.log.into(),
+        statistics: file.statistics.into(),
     })
 }
 
@@ -246,6 +248,12 @@ impl From<SandboxFile> for Sandbox {
             fresh: file.isolation == Isolation::Fresh,
             back_off: Duration::from_millis(file.back_off_ms.into()),
         }
+    }
+}
+
+impl From<StatisticsFile> for Statistics {
+    fn from(file: StatisticsFile) -> Self {
+        Self { request_log_days: file.request_log_days }
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) struct Entry {
     /// With the places that name them.
     pub channels: Vec<(String, Spot)>,
     pub tags: Vec<String>,
+    pub description: Option<String>,
 }
 
 /// Without the digest: a short key can be found from it.
@@ -132,7 +133,10 @@ impl Reader<'_, '_> {
             self.problems.error(&spot("id"), what, "give each key an id of its own");
             return None;
         }
-        Some(Entry { digest, id, active: matches!(file.status, None | Some(Status::Active)), channels, tags })
+        let active = matches!(file.status, None | Some(Status::Active));
+        // Shown with the id: somebody may have noted the key there.
+        let description = file.description.filter(|text| !text.contains(&key));
+        Some(Entry { digest, id, active, channels, tags, description })
     }
 
     /// None: the key is not to be used; why has been reported.

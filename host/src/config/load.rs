@@ -104,8 +104,9 @@ pub fn combine(channels: &Channels, keys: &KeyList, gateway: &Gateway) -> (Confi
             problems.error(spot, "names a channel that does not exist", remedy);
         }
         if !existing.is_empty() {
-            let key =
-                ProxyKey { id: entry.id.clone(), active: entry.active, channels: existing, tags: entry.tags.clone() };
+            let super::keys::Entry { id, active, tags, description, .. } = entry;
+            let (id, tags, description) = (id.clone(), tags.clone(), description.clone());
+            let key = ProxyKey { id, active: *active, channels: existing, tags, description };
             by_digest.insert(entry.digest, Arc::new(key));
         }
     }

@@ -160,7 +160,10 @@ fn keys_carry_tags_status_and_equal_channel_fields() {
     let (config, _) = combine(&channels, &part.value.unwrap(), &Gateway::default());
     let key = &config.keys.by_digest[&Keys::digest(b"sk-123456")];
     let tags = vec!["team:x".to_owned(), "user:u".to_owned()];
-    assert_eq!(**key, ProxyKey { id: "mine".to_owned(), active: false, channels: vec!["a".to_owned()], tags });
+    assert_eq!(
+        **key,
+        ProxyKey { id: "mine".to_owned(), active: false, channels: vec!["a".to_owned()], tags, description: None }
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! upstream key) is passed over while another may; its reason is what the client is told when none does.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use crate::config::ProxyKey;
 use crate::error::{Failure, Kind};
@@ -86,18 +87,19 @@ pub async fn ask(
     request: Request,
     key: &ProxyKey,
     request_id: &str,
+    spent: &mut Duration,
 ) -> Result<Rc<Answer>, Failure> {
     let caller = || Caller { id: key.id.clone(), tags: key.tags.clone() };
     let reuse = plugin.deployed.profile.reuse;
     if reuse == Reuse::Never {
-        let decision = call(plugin, &request, &caller(), request_id).await?;
+        let decision = call(plugin, &request, &caller(), request_id, spent).await?;
         return Answer::from_decision(decision, &candidate.channel, request.transport).map(Rc::new);
     }
     let record = Record { caller: (reuse == Reuse::SameCaller).then(caller), request };
     if let Some(answer) = plugin.answers.borrow_mut().find(&record) {
         return Ok(answer);
     }
-    let decision = call(plugin, &record.request, &caller(), request_id).await?;
+    let decision = call(plugin, &record.request, &caller(), request_id, spent).await?;
     let answer = Rc::new(Answer::from_decision(decision, &candidate.channel, record.request.transport)?);
     plugin.answers.borrow_mut().keep(record, answer.clone());
     Ok(answer)
@@ -109,8 +111,16 @@ fn call<'a>(
     request: &'a Request,
     caller: &'a Caller,
     request_id: &'a str,
+    spent: &'a mut Duration,
 ) -> impl Future<Output = Result<Decision, Failure>> + 'a {
-    Box::pin(plugin.instances.decide(request, caller, request_id))
+    Box::pin(async move {
+        let began = Instant::now();
+        let decision = plugin.instances.decide(request, caller, request_id).await;
+        let took = began.elapsed();
+        *spent += took;
+        plugin.calls.note(took, decision.as_ref().err());
+        decision
+    })
 }
 
 /// What an answer means for the exchange: serve, or ask the next candidate (`None`), or end.

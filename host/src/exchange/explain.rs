@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -67,7 +68,8 @@ async fn ask(
     };
     let record = record(parts, transport, source, identified, plugin).await;
     model.clone_from(&record.model);
-    let answer = match decide::ask(candidate, plugin, record, &identified.key, "explain").await {
+    let mut spent = Duration::ZERO;
+    let answer = match decide::ask(candidate, plugin, record, &identified.key, "explain", &mut spent).await {
         Ok(answer) => answer,
         Err(failure) if decide::was_not_asked(&failure) => return (Verdict::Unusable(failure), None),
         Err(failure) => return (Verdict::Fails(failure), None),

@@ -213,7 +213,13 @@ mod tests {
 
     fn keys() -> Keys {
         let key = |id: &str, active| {
-            Arc::new(ProxyKey { id: id.into(), active, channels: vec!["c".into()], tags: Vec::new() })
+            Arc::new(ProxyKey {
+                id: id.into(),
+                active,
+                channels: vec!["c".into()],
+                tags: Vec::new(),
+                description: None,
+            })
         };
         let by_digest = [("sk-good", key("good", true)), ("sk-off", key("off", false))]
             .into_iter()

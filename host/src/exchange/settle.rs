@@ -8,34 +8,19 @@ mod line;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::config::ProxyKey;
-use crate::error::Failure;
+use crate::error::{Failure, Origin};
 use crate::exchange::worker::{Counted, RequestId, Worker, WorkerChannel};
 use crate::meter::Usage;
-use crate::stats::{ChannelCounters, unix_time_s};
+use crate::stats::{Ended, Failed, Level, Outcome, Signals, Transport, Usages, unix_time_s};
+use crate::upstream::Uploaded;
 
 use line::Line;
-
-/// How an exchange ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    /// The reply was relayed to its end.
-    Complete,
-    /// The gateway answered with an error of its own.
-    Failed,
-    /// The client went away first.
-    ClientGone,
-    /// The reply broke off.
-    UpstreamBroken,
-    /// The gateway ended a WebSocket.
-    GatewayClosed,
-}
 
 /// Who ended a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,7 +61,7 @@ enum Served {
     /// been replaced.
     Named {
         id: String,
-        counters: Arc<ChannelCounters>,
+        signals: Arc<Signals>,
         plugin: Option<(String, String)>,
     },
 }
@@ -89,10 +74,10 @@ impl Served {
         }
     }
 
-    fn counters(&self) -> &ChannelCounters {
+    fn signals(&self) -> &Arc<Signals> {
         match self {
-            Self::Whole(channel) => &channel.counters,
-            Self::Named { counters, .. } => counters,
+            Self::Whole(channel) => &channel.signals,
+            Self::Named { signals, .. } => signals,
         }
     }
 
@@ -108,12 +93,8 @@ impl Served {
     }
 
     fn named(&self) -> Self {
-        let counters = match self {
-            Self::Whole(channel) => channel.counters.clone(),
-            Self::Named { counters, .. } => counters.clone(),
-        };
         let plugin = self.plugin().map(|(name, hash)| (name.to_owned(), hash.to_owned()));
-        Self::Named { id: self.id().to_owned(), counters, plugin }
+        Self::Named { id: self.id().to_owned(), signals: self.signals().clone(), plugin }
     }
 }
 
@@ -134,9 +115,21 @@ pub struct Settle {
     model: Option<String>,
     status: Option<StatusCode>,
     first_byte: Option<Instant>,
+    /// Tries to get a reply from an upstream.
+    attempts: u32,
+    /// Until the first of them, without the waiting for the client's body.
+    gateway: Option<Duration>,
+    /// How long the client's body was waited for.
+    pub waited: Duration,
+    /// How long plugins took to decide.
+    pub plugin: Duration,
+    /// How much of the client's body has gone up.
+    sent: Uploaded,
     bytes_out: u64,
     outcome: Outcome,
     failure: Option<Failure>,
+    /// The plan asks for usage.
+    is_metered: bool,
     usage: Option<Usage>,
     /// The exchange's place among those in flight.
     place: Option<Counted>,
@@ -158,9 +151,15 @@ impl Settle {
             model: None,
             status: None,
             first_byte: None,
+            attempts: 0,
+            gateway: None,
+            waited: Duration::ZERO,
+            plugin: Duration::ZERO,
+            sent: Uploaded::default(),
             bytes_out: 0,
             outcome: Outcome::ClientGone,
             failure: None,
+            is_metered: false,
             usage: None,
             place: None,
         }
@@ -179,6 +178,19 @@ impl Settle {
         self.channel = Some(Served::Whole(channel));
     }
 
+    /// A try to get a reply begins.
+    pub fn attempt(&mut self, sent: Uploaded, is_metered: bool) {
+        if self.attempts == 0 {
+            self.gateway = Some(self.started.elapsed().saturating_sub(self.waited));
+            if let Some(channel) = &self.channel {
+                channel.signals().begin();
+            }
+        }
+        self.attempts += 1;
+        self.sent = sent;
+        self.is_metered = is_metered;
+    }
+
     pub fn model(&mut self, model: Option<String>) {
         self.model = model;
     }
@@ -190,19 +202,19 @@ impl Settle {
     /// The client asks for a WebSocket.
     pub fn websocket(&mut self) {
         self.is_websocket = true;
-        self.worker.counters.websocket_asked.add(1);
+        self.worker.counters.sockets.asked.add(1);
     }
 
     /// The WebSocket is open.
     pub fn opened(&mut self) {
-        self.worker.counters.websocket_accepted.add(1);
+        self.worker.counters.sockets.accepted.add(1);
         // The parsed one keeps the buffer alive that the whole request was read into.
         if let Ok(path) = Uri::try_from(self.uri.path()) {
             self.uri = path;
         }
         self.channel = self.channel.as_ref().map(Served::named);
         self.socket = Some(Box::new(Socket {
-            _open: Counted::new(&self.worker.shared, |shared| &shared.sockets, usize::MAX),
+            _open: Counted::new(&self.worker.shared, |shared| &shared.stats.open_sockets, usize::MAX),
             opened_us: micros(self.started.elapsed()),
             messages_in: 0,
             messages_out: 0,
@@ -218,9 +230,9 @@ impl Settle {
 
     /// A message of the client's has passed.
     pub fn message_in(&mut self, bytes: usize) {
-        let counters = &self.worker.counters;
+        let counters = &self.worker.counters.sockets;
         counters.messages_in.add(1);
-        counters.message_bytes_in.add(bytes as u64);
+        counters.bytes_in.add(bytes as u64);
         if let Some(socket) = &mut self.socket {
             socket.messages_in += 1;
             socket.bytes_in += bytes as u64;
@@ -229,9 +241,9 @@ impl Settle {
 
     /// A message of the upstream's has passed.
     pub fn message_out(&mut self, bytes: usize) {
-        let counters = &self.worker.counters;
+        let counters = &self.worker.counters.sockets;
         counters.messages_out.add(1);
-        counters.message_bytes_out.add(bytes as u64);
+        counters.bytes_out.add(bytes as u64);
         self.bytes_out += bytes as u64;
         if let Some(socket) = &mut self.socket {
             socket.messages_out += 1;
@@ -246,7 +258,7 @@ impl Settle {
             Party::Upstream => Outcome::UpstreamBroken,
             Party::Gateway => Outcome::GatewayClosed,
         };
-        self.worker.counters.closed(closing.code);
+        self.worker.counters.sockets.closed(closing.code);
         if let Some(socket) = &mut self.socket {
             socket.closing = Some(closing);
         }
@@ -285,27 +297,70 @@ impl Settle {
 
     fn count(&self, duration_us: u64, ended: SystemTime) {
         let counters = &self.worker.counters;
-        // The whole first: a reader must not see more parts than that.
-        counters.exchanges.add(1);
-        if self.is_websocket {
-            counters.websocket_ended.add(1);
+        counters.last_end_s.set(unix_time_s(ended));
+        let first_byte = self.first_byte.map(|at| at - self.started);
+        if let Some(channel) = self.channel.as_ref().filter(|_| self.attempts > 0) {
+            channel.signals().end();
+            channel.signals().note(first_byte, self.is_channels_fault());
         }
         // What a socket answers is its handshake; how long it then lives says nothing of that.
-        match &self.socket {
+        let answered_us = match &self.socket {
             Some(socket) => {
-                counters.duration_us.add(socket.opened_us);
-                counters.socket_duration_us.add(duration_us - socket.opened_us.min(duration_us));
+                counters.sockets.duration_us.add(duration_us.saturating_sub(socket.opened_us));
+                socket.opened_us.min(duration_us)
             }
-            None => counters.duration_us.add(duration_us),
+            None => duration_us,
+        };
+        counters.tally.count(&Ended {
+            at: ended,
+            request_id: &self.request_id,
+            key: self.key.as_ref().map_or("", |key| &key.id),
+            channel: self.channel_id(),
+            model: self.model.as_deref().unwrap_or_default(),
+            method: &self.method,
+            path: self.uri.path(),
+            transport: if self.is_websocket { Transport::Websocket } else { Transport::Http },
+            status: self.status.map(|status| status.as_u16()),
+            outcome: self.outcome,
+            failure: self.failure.as_ref().map(failed),
+            attempts: self.attempts,
+            duration_us: answered_us,
+            first_byte_us: first_byte.map(micros),
+            gateway_us: self.gateway.map(micros),
+            plugin_us: micros(self.plugin),
+            bytes_in: self.bytes_in(),
+            bytes_out: self.bytes_out,
+            usage: self.usages(),
+        });
+    }
+
+    fn bytes_in(&self) -> u64 {
+        self.socket.as_ref().map_or_else(|| self.sent.bytes(), |socket| socket.bytes_in)
+    }
+
+    /// What is known of the usage.
+    fn usages(&self) -> Usages<'_> {
+        let is_error = self.status.is_none_or(|status| status.as_u16() >= 400);
+        let is_complete = self.outcome == Outcome::Complete;
+        match self.usage.as_ref().filter(|usage| !usage.totals.is_empty()) {
+            Some(usage) if is_complete && !usage.is_partial => Usages::Measured(usage),
+            Some(usage) => Usages::Partial(Some(usage)),
+            // An error costs nothing where it does not say so, nor does a socket on which nothing was answered.
+            None if !self.is_metered || is_error => Usages::None,
+            None if self.socket.as_ref().is_some_and(|socket| socket.messages_out == 0) => Usages::None,
+            None if is_complete => Usages::Missing,
+            None => Usages::Partial(None),
         }
-        counters.last_end_s.set(unix_time_s(ended));
-        let below_400 = self.status.is_some_and(|status| status.as_u16() < 400);
-        if self.outcome == Outcome::Complete && below_400 {
-            counters.succeeded.add(1);
+    }
+
+    /// The channel did not serve, and another may.
+    fn is_channels_fault(&self) -> bool {
+        let is_upstreams = |failure: &Failure| matches!(failure.kind.facts().origin, Origin::Upstream | Origin::Plugin);
+        if let Some(failure) = &self.failure {
+            return is_upstreams(failure);
         }
-        if let Some(channel) = &self.channel {
-            channel.counters().exchanges.add(1);
-        }
+        let status = self.status.map_or(0, |status| status.as_u16());
+        status >= 500 || status == 429 || self.outcome == Outcome::UpstreamBroken
     }
 
     fn log(&self, duration_us: u64, ended: SystemTime) {
@@ -336,6 +391,16 @@ impl Drop for Settle {
     }
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
+/// What statistics tell of a failure. A refusal's words are the plugin's, and may be about this one request.
+fn failed(failure: &Failure) -> Failed<'_> {
+    let is_clients = failure.kind.facts().origin == Origin::Client;
+    Failed {
+        code: failure.code(),
+        message: if failure.refusal.is_some() { "a plugin refused a request" } else { &failure.message },
+        level: if is_clients { Level::Warn } else { Level::Error },
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -7,8 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
@@ -22,7 +22,7 @@ use crate::generation::{ChannelState, Generation, Status};
 use crate::json::{Pointer, Query};
 use crate::meter::{CompiledMeters, Fold, MessageMeter, Meter, MeterSpec};
 use crate::plugin::{self, Deployed, Instances, Plan, Profile};
-use crate::stats::{ChannelCounters, Registry, WorkerCounters};
+use crate::stats::{Asker, PluginCallCounters, Registry, Signals, WorkerCounters};
 use crate::telemetry::LineBuffer;
 use crate::upstream::Upstream;
 
@@ -34,38 +34,60 @@ pub struct Shared {
     pub current: ArcSwap<Generation>,
     /// What is loaded from where, and what is wrong; changes also where a bad file leaves the generation as it is.
     pub status: ArcSwap<Status>,
-    pub stats: Registry,
+    pub stats: Arc<Registry>,
+    /// Asks the statistics thread.
+    pub asker: Asker,
     /// Client connections, over all workers.
     pub connections: AtomicUsize,
     /// Exchanges between their head and their end, over all workers.
     pub in_flight: AtomicUsize,
     /// Bytes of request bodies that are held for inspection, over all workers.
     pub inspected_bytes: AtomicUsize,
-    /// WebSockets that are open, over all workers.
-    pub sockets: AtomicUsize,
     /// Bytes of WebSocket messages that have come in part or wait to be taken, over all workers.
     pub message_bytes: AtomicUsize,
     pub draining: AtomicBool,
+    /// All generations that may still be alive.
+    generations: Mutex<Vec<Weak<Generation>>>,
     /// Eight random hexadecimal digits that begin every request id of this process.
     pub request_id_prefix: String,
 }
 
 impl Shared {
-    pub fn new(generation: Arc<Generation>, status: Status, workers: usize) -> anyhow::Result<Self> {
+    pub fn new(
+        generation: Arc<Generation>,
+        status: Status,
+        registry: Arc<Registry>,
+        asker: Asker,
+    ) -> anyhow::Result<Self> {
         let mut prefix = [0_u8; 4];
         getrandom::fill(&mut prefix).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
         Ok(Self {
+            generations: Mutex::new(vec![Arc::downgrade(&generation)]),
             current: ArcSwap::new(generation),
             status: ArcSwap::from_pointee(status),
-            stats: Registry::new(workers),
+            stats: registry,
+            asker,
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             inspected_bytes: AtomicUsize::new(0),
-            sockets: AtomicUsize::new(0),
             message_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             request_id_prefix: format!("{:08x}", u32::from_be_bytes(prefix)),
         })
+    }
+
+    /// Makes a generation the current one.
+    pub fn swap(&self, generation: Arc<Generation>) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.retain(|generation| generation.strong_count() > 0);
+        generations.push(Arc::downgrade(&generation));
+        self.current.store(generation);
+    }
+
+    /// How many generations something still runs on.
+    pub fn generations_alive(&self) -> usize {
+        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.iter().filter(|generation| generation.strong_count() > 0).count()
     }
 
     /// The request ids of one thread: workers count from 0, the acceptor comes behind them.
@@ -143,7 +165,8 @@ pub struct View {
 /// A channel on this worker.
 pub struct WorkerChannel {
     pub channel: Arc<Channel>,
-    pub counters: Arc<ChannelCounters>,
+    /// How it is doing, over all workers.
+    pub signals: Arc<Signals>,
     /// Why it cannot serve, where it cannot.
     pub plugin: Result<Rc<WorkerPlugin>, String>,
 }
@@ -153,6 +176,7 @@ pub struct WorkerPlugin {
     pub deployed: Arc<Deployed>,
     pub instances: Instances,
     pub answers: RefCell<Answers>,
+    pub calls: Arc<PluginCallCounters>,
     /// What to look for in a request's body; `None` where the profile asks for nothing there.
     pub fields: Option<Fields>,
     /// Where a WebSocket's client names its model; `None` where the profile does not say.
@@ -164,7 +188,7 @@ pub struct WorkerPlugin {
 impl Worker {
     pub fn new(shared: Arc<Shared>, index: usize, upstream: Rc<Upstream>, access_log: Option<LineBuffer>) -> Rc<Self> {
         let counters = shared.stats.worker(index);
-        let view = View::new(shared.current.load_full(), &counters, None);
+        let view = View::new(shared.current.load_full(), &shared.stats, &counters, None);
         Rc::new(Self {
             request_ids: shared.request_ids(index),
             shared,
@@ -183,7 +207,7 @@ impl Worker {
         let current = self.shared.current.load();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(&current, &view.generation) {
-            let next = View::new(Arc::clone(&current), &self.counters, Some(&view));
+            let next = View::new(Arc::clone(&current), &self.shared.stats, &self.counters, Some(&view));
             *view = Rc::new(next);
         }
         view.clone()
@@ -205,11 +229,11 @@ impl Worker {
 }
 
 impl View {
-    fn new(generation: Arc<Generation>, counters: &WorkerCounters, previous: Option<&Self>) -> Self {
+    fn new(generation: Arc<Generation>, stats: &Registry, counters: &WorkerCounters, previous: Option<&Self>) -> Self {
         let channels = generation
             .channels
             .iter()
-            .map(|(id, state)| (id.clone(), Rc::new(WorkerChannel::new(state, counters, previous))))
+            .map(|(id, state)| (id.clone(), Rc::new(WorkerChannel::new(state, stats, counters, previous))))
             .collect();
         Self { generation, channels }
     }
@@ -225,7 +249,7 @@ impl View {
 }
 
 impl WorkerChannel {
-    fn new(state: &ChannelState, counters: &WorkerCounters, previous: Option<&View>) -> Self {
+    fn new(state: &ChannelState, registry: &Registry, counters: &WorkerCounters, previous: Option<&View>) -> Self {
         let plugin = match &state.deployed {
             Err(reason) => Err(reason.clone()),
             Ok(deployed) => {
@@ -238,6 +262,7 @@ impl WorkerChannel {
                         deployed: deployed.clone(),
                         instances: Instances::new(deployed.clone()),
                         answers: RefCell::default(),
+                        calls: counters.plugin(&deployed.version.name),
                         fields: Fields::new(&deployed.profile),
                         socket_model: socket_model(&deployed.profile),
                         meters: deployed.profile.meters.iter().map(|set| compiled(set)).collect(),
@@ -245,7 +270,7 @@ impl WorkerChannel {
                 }))
             }
         };
-        Self { channel: state.channel.clone(), counters: counters.channel(&state.channel.id), plugin }
+        Self { channel: state.channel.clone(), signals: registry.signals(&state.channel.id), plugin }
     }
 }
 

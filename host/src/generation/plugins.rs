@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::digest::sha256;
 use crate::generation::conf::Fingerprint;
 use crate::generation::{Depth, FileStatus, PluginStatus, State};
 use crate::plugin::embedded::EMBEDDED;
 use crate::plugin::{Engine, Version};
+use crate::stats::unix_time_s;
 
 /// The largest known components are Python's, 18 MB.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -29,6 +31,8 @@ struct Entry {
     /// What was looked at last, good or bad.
     seen: Option<([u8; 32], Source)>,
     accepted: Option<Loaded>,
+    /// When it was, Unix time in seconds.
+    accepted_at: Option<u64>,
     /// Loads, but not yet known to work for its channels.
     candidate: Option<Loaded>,
     /// Loads, but did not work for a channel.
@@ -111,6 +115,7 @@ impl Plugins {
             if serving.contains(name) {
                 tracing::info!(plugin = name, version = candidate.version.short_hash(), "a plugin version is accepted");
                 entry.accepted = Some(candidate);
+                entry.accepted_at = Some(unix_time_s(SystemTime::now()));
                 entry.misfit = None;
                 entry.error = None;
             } else {
@@ -162,6 +167,7 @@ impl Plugins {
             source: entry.accepted.as_ref().map(|loaded| loaded.source.as_str()),
             state: entry.state(),
             last_error: entry.error.clone(),
+            loaded_at: entry.accepted.as_ref().and(entry.accepted_at),
             channels: users(name),
         };
         self.entries.iter().map(status).collect()

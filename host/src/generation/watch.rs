@@ -17,7 +17,8 @@ use tokio::sync::watch;
 
 use crate::config::Gateway;
 use crate::exchange::worker::Shared;
-use crate::generation::{Depth, Loader};
+use crate::generation::{Depth, FileStatus, Loader, PluginStatus, State, Status};
+use crate::stats::{Level, Registry};
 use crate::telemetry;
 
 const RESCAN_INTERVAL: Duration = Duration::from_secs(5);
@@ -60,12 +61,14 @@ impl Watcher {
                 };
                 if let Some(generation) = generation {
                     let number = generation.number;
-                    apply(&shared.current.load().config.gateway, &generation.config.gateway);
-                    shared.current.store(generation);
+                    apply(&shared.stats, &shared.current.load().config.gateway, &generation.config.gateway);
+                    shared.swap(generation);
                     swapped.send_replace(number);
                 }
                 // After the swap: what is shown as active serves.
-                shared.status.store(Arc::new(loader.status()));
+                let status = Arc::new(loader.status());
+                let before = shared.status.swap(status.clone());
+                tell(&shared.stats, &before, &status);
                 watched.follow(loader.folders());
             }
         })?;
@@ -115,7 +118,7 @@ impl Watched {
 
 /// What of gateway.json concerns no exchange: the log's level and format change now, TLS for those who connect from now
 /// on, the rest needs a restart.
-fn apply(before: &Gateway, now: &Gateway) {
+fn apply(stats: &Registry, before: &Gateway, now: &Gateway) {
     if before.log != now.log {
         telemetry::apply(&now.log);
     }
@@ -123,8 +126,49 @@ fn apply(before: &Gateway, now: &Gateway) {
         let spoken = if now.tls.is_some() { "TLS" } else { "plain HTTP" };
         tracing::info!("gateway.json: new connections speak {spoken}");
     }
+    stats.log_requests(now.statistics.request_log_days);
     if before.access_log != now.access_log || before.trusted_ca != now.trusted_ca {
         tracing::warn!("gateway.json: a change of `access_log` or `trusted_ca` takes effect at the next start");
+    }
+}
+
+/// Has people see what changed: what serves now, and what was refused.
+fn tell(stats: &Registry, before: &Status, now: &Status) {
+    let files = now.files.iter().map(|FileStatus { name, version, state, last_error, .. }| {
+        let known = before.files.iter().find(|known| known.name == *name);
+        let known = known.map(|known| (&known.version, &known.last_error));
+        ("reload", name, version, *state, last_error, known)
+    });
+    // A plugin out of a file is told as that file.
+    let embedded = now.plugins.iter().filter(|plugin| plugin.source == Some("embedded"));
+    let plugins = embedded.map(|PluginStatus { name, version, state, last_error, .. }| {
+        let known = before.plugins.iter().find(|known| known.name == *name);
+        let known = known.map(|known| (&known.version, &known.last_error));
+        ("plugin", name, version, *state, last_error, known)
+    });
+    for (kind, name, version, state, last_error, known) in files.chain(plugins) {
+        if known == Some((version, last_error)) {
+            continue;
+        }
+        match (last_error, version) {
+            (Some(reason), _) => {
+                stats.reloads.refused();
+                stats.events.add(Level::Error, kind, name, reason, 1);
+            }
+            (None, Some(version)) => {
+                stats.reloads.accepted();
+                let short = version.get(..12).unwrap_or(version);
+                stats.events.add(Level::Info, kind, name, &format!("version {short} serves"), 1);
+            }
+            (None, None) if state == State::Absent && known.is_some() => {
+                stats.reloads.accepted();
+                stats.events.add(Level::Info, kind, name, "the file is gone; defaults serve", 1);
+            }
+            (None, None) => {}
+        }
+    }
+    for gone in before.files.iter().filter(|known| !now.files.iter().any(|file| file.name == known.name)) {
+        stats.events.add(Level::Info, "reload", &gone.name, "it is used no more", 1);
     }
 }
 

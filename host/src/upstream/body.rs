@@ -26,13 +26,29 @@ const PIECE_BYTES_MAX: usize = 256 * 1024;
 
 /// A request's body.
 pub struct RequestBody {
-    /// Sent before `rest`; all there is when that is absent.
+    /// Uploaded before `rest`; all there is when that is absent.
     bytes: Bytes,
     rest: Option<Incoming>,
-    /// Sent last, where the body was read before.
+    /// Uploaded last, where the body was read before.
     trailers: Option<HeaderMap>,
     /// Absent where nothing is worth watching: no body, or one of a single piece.
     progress: Option<Rc<Progress>>,
+    /// Bytes of `rest` that have gone by, where somebody counts them.
+    passed: Option<Rc<Cell<u64>>>,
+}
+
+/// How much of a request's body has gone up.
+#[derive(Debug, Default)]
+pub struct Uploaded {
+    /// What was there at once.
+    held: u64,
+    passed: Option<Rc<Cell<u64>>>,
+}
+
+impl Uploaded {
+    pub fn bytes(&self) -> u64 {
+        self.held + self.passed.as_ref().map_or(0, |passed| passed.get())
+    }
 }
 
 impl RequestBody {
@@ -42,14 +58,20 @@ impl RequestBody {
 
     /// A body that is all there; it goes out with its length, or in chunks where trailers follow it.
     pub fn complete(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { bytes, rest: None, trailers, progress: None }
+        Self { bytes, rest: None, trailers, progress: None, passed: None }
     }
 
     /// The client's body as it comes, behind what was already read of it. Its length goes out if the client gave one.
     pub fn stream(read_before: Bytes, rest: Incoming) -> Self {
         // What has nothing to come is complete: only such a request can be sent again.
         let rest = (!rest.is_end_stream()).then_some(rest);
-        Self { bytes: read_before, rest, trailers: None, progress: None }
+        Self { bytes: read_before, rest, trailers: None, progress: None, passed: None }
+    }
+
+    /// Begins to count what goes up.
+    pub fn count(&mut self) -> Uploaded {
+        self.passed = self.rest.is_some().then(Rc::default);
+        Uploaded { held: self.bytes.len() as u64, passed: self.passed.clone() }
     }
 
     /// Begins to note what becomes of the body, where that matters.
@@ -68,6 +90,7 @@ impl RequestBody {
             rest: None,
             trailers: self.trailers.clone(),
             progress: self.progress.clone(),
+            passed: None,
         })
     }
 
@@ -102,6 +125,9 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 this.note(State::Held);
+                if let (Some(passed), Some(data)) = (&this.passed, frame.data_ref()) {
+                    passed.set(passed.get() + data.len() as u64);
+                }
                 Poll::Ready(Some(Ok(cleaned(frame))))
             }
             Poll::Ready(Some(Err(error))) => {

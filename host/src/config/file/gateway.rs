@@ -23,6 +23,16 @@ pub struct GatewayFile {
     /// `stdout`, `off`, or a file's path (with a `/`), relative to this file's folder.
     pub access_log: AccessLogFile,
     pub log: LogFile,
+    pub statistics: StatisticsFile,
+}
+
+/// What is kept of exchanges, in the state folder.
+#[derive(Serialize, Deserialize, JsonSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct StatisticsFile {
+    /// Days for which each request is kept as a line of its own, beside the aggregates; 0: not at all.
+    #[schemars(range(min = 0, max = 3650))]
+    pub request_log_days: u32,
 }
 
 /// A certificate and its key; the paths are relative to this file's folder.

@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{Outcome, Party, Served, Settle, Socket, micros};
+use super::{Party, Served, Settle, Socket, micros};
 use crate::error::Failure;
 use crate::meter::Usage;
+use crate::stats::Outcome;
 
 /// One line of the access log. Never a query (it may carry credentials), a header or a key.
 #[derive(Serialize)]
@@ -36,6 +37,12 @@ pub struct Line<'a> {
     duration_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_byte_us: Option<u64>,
+    /// The gateway's own part of the time, before the first attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway_us: Option<u64>,
+    plugin_us: u64,
+    attempts: u32,
+    bytes_in: u64,
     bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     transport: Option<&'static str>,
@@ -43,6 +50,9 @@ pub struct Line<'a> {
     socket: Option<SocketLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Totals<'a>>,
+    /// `measured`, `partial` or `missing`, where there is something to be known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_state: Option<&'static str>,
     /// The reply's usage could not be read to its end.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     usage_is_partial: bool,
@@ -68,10 +78,15 @@ impl<'a> Line<'a> {
             error_origin: settle.failure.as_ref().map(|failure| failure.kind.facts().origin.as_str()),
             duration_us,
             first_byte_us: settle.first_byte.map(|at| micros(at - settle.started)),
+            gateway_us: settle.gateway.map(micros),
+            plugin_us: micros(settle.plugin),
+            attempts: settle.attempts,
+            bytes_in: settle.bytes_in(),
             bytes_out: settle.bytes_out,
             transport: settle.is_websocket.then_some("websocket"),
             socket: settle.socket.as_deref().map(SocketLine::new),
             usage: settle.usage.as_ref().filter(|usage| !usage.totals.is_empty()).map(Totals),
+            usage_state: settle.usages().label(),
             usage_is_partial: settle.usage.as_ref().is_some_and(|usage| usage.is_partial),
         }
     }
@@ -83,7 +98,6 @@ struct SocketLine {
     opened_us: u64,
     messages_in: u64,
     messages_out: u64,
-    bytes_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_by: Option<Party>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,13 +111,12 @@ struct SocketLine {
 
 impl SocketLine {
     fn new(socket: &Socket) -> Self {
-        let Socket { opened_us, messages_in, messages_out, bytes_in, closing, .. } = socket;
+        let Socket { opened_us, messages_in, messages_out, closing, .. } = socket;
         let why = closing.as_ref().and_then(|closing| closing.why);
         Self {
             opened_us: *opened_us,
             messages_in: *messages_in,
             messages_out: *messages_out,
-            bytes_in: *bytes_in,
             closed_by: closing.as_ref().map(|closing| closing.by),
             close_code: closing.as_ref().map(|closing| closing.code),
             close_reason: why.map(|(_, reason)| reason),

@@ -6,6 +6,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocket;
 
 use super::*;
 use crate::generation::{Generation, Status};
+use crate::stats::{Asker, Registry};
 
 fn shared() -> Arc<Shared> {
     let config = config::Config {
@@ -14,7 +15,7 @@ fn shared() -> Arc<Shared> {
         keys: config::Keys::default(),
     };
     let generation = Generation { number: 1, config, channels: indexmap::IndexMap::new() };
-    Arc::new(Shared::new(Arc::new(generation), Status::default(), 1).unwrap())
+    Arc::new(Shared::new(Arc::new(generation), Status::default(), Arc::new(Registry::new(1)), Asker::nobody()).unwrap())
 }
 
 fn peer(stream: DuplexStream, shared: &Arc<Shared>) -> Peer<DuplexStream> {
