@@ -4,6 +4,7 @@
 //! exists only if every check passed, so that nothing downstream asks "is this set?". Secrets have no `Display` and a
 //! redacted `Debug`.
 
+mod admin;
 pub mod certificate;
 mod channels;
 mod document;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::digest::sha256;
+pub use admin::{Admin, AdminToken};
 use certificate::Certificate;
 use indexmap::IndexMap;
 
@@ -202,6 +204,7 @@ pub struct Gateway {
     pub trusted_ca: Option<PathBuf>,
     /// Origins whose browsers may call: exact values, or `*`.
     pub cors_origins: Vec<String>,
+    pub admin: Admin,
     pub access_log: AccessLog,
     pub log: Log,
     pub statistics: Statistics,

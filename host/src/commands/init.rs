@@ -19,6 +19,13 @@ pub fn run(options: &Init) -> anyhow::Result<()> {
     for (channel, key) in &report.keys {
         say(format!("  {channel}: {key}"));
     }
+    if let Some(token) = &report.admin_token {
+        say("\nadmin token (it is in gateway.json, and shown only now):");
+        say(format!("  {token}"));
+        say(
+            "  opens /dashboard and /stats from other machines: paste it there, or send `Authorization: Bearer <token>`",
+        );
+    }
     say("");
     report.next_steps.iter().for_each(say);
     Ok(())

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::admin;
 use super::certificate::{Certificate, CertificateFault, CertificateFiles, Which};
 use super::document::{self, Node};
+use super::expand::Env;
 use super::file::{
     AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, StatisticsFile, TlsFile,
     WebSocketFile, schema,
@@ -17,19 +19,20 @@ use super::file::{
 use super::load::Part;
 use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
-use super::{AccessLog, Gateway, Limits, Log, LogFormat, Sandbox, Statistics, WebSocket, shape, url};
+use super::{AccessLog, Admin, Gateway, Limits, Log, LogFormat, Sandbox, Statistics, WebSocket, shape, url};
 
 /// Reads the file's bytes; relative paths in it start at its folder.
-pub fn read(bytes: &[u8], file: &Path) -> Part<Gateway> {
-    reread(bytes, file, None)
+pub fn read(bytes: &[u8], file: &Path, env: Env<'_>) -> Part<Gateway> {
+    reread(bytes, file, env, None)
 }
 
 /// The same for a running gateway: a certificate that serves is not read again, since it has its own last good version,
 /// for which no other change of this file shall wait.
-pub fn reread(bytes: &[u8], file: &Path, serving: Option<&Arc<Certificate>>) -> Part<Gateway> {
+pub fn reread(bytes: &[u8], file: &Path, env: Env<'_>, serving: Option<&Arc<Certificate>>) -> Part<Gateway> {
     let mut problems = Problems::of(file);
     let folder = file.parent().unwrap_or(Path::new(""));
-    let value = document::parse(bytes, &mut problems).and_then(|root| gateway(&root, folder, serving, &mut problems));
+    let value =
+        document::parse(bytes, &mut problems).and_then(|root| gateway(&root, folder, env, serving, &mut problems));
     Part::new(value, problems)
 }
 
@@ -45,6 +48,7 @@ impl Default for Gateway {
             tls: None,
             trusted_ca: None,
             cors_origins: file.cors_origins,
+            admin: Admin::default(),
             access_log: AccessLog::Stdout,
             log: file.log.into(),
             statistics: file.statistics.into(),
@@ -73,6 +77,7 @@ impl Default for Sandbox {
 fn gateway(
     root: &Node,
     folder: &Path,
+    env: Env<'_>,
     serving: Option<&Arc<Certificate>>,
     problems: &mut Problems<'_>,
 ) -> Option<Gateway> {
@@ -104,6 +109,7 @@ fn gateway(
         tls: file.tls.and_then(|tls| reader.certificate(tls, serving)),
         trusted_ca: file.trusted_ca.map(|path| reader.trusted_ca(&path)),
         cors_origins: reader.cors_origins(file.cors_origins),
+        admin: admin::read(&file.admin, &reader.spot(&["admin", "token"]), env, reader.problems),
         access_log: reader.access_log(&file.access_log),
         log: file.log.into(),
         statistics: file.statistics.into(),

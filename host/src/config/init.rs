@@ -34,6 +34,8 @@ pub struct Report {
     pub kept: Vec<PathBuf>,
     /// Channel and proxy key; empty if `api_keys.json` was kept. To be shown once, to whoever ran the command.
     pub keys: Vec<(String, String)>,
+    /// None if `gateway.json` was kept. To be shown once, likewise.
+    pub admin_token: Option<String>,
     /// One line each.
     pub next_steps: Vec<String>,
 }
@@ -56,7 +58,10 @@ pub fn write(dir: &Path, plugins: &[(&str, &[u8])]) -> anyhow::Result<Report> {
     if report.write(&files.keys, keys_file(&keys).as_bytes(), PRIVATE_FILE)? {
         report.keys = keys;
     }
-    report.write(&files.gateway, GATEWAY_EXAMPLE.as_bytes(), PRIVATE_FILE)?;
+    let admin_token = random_key("admin-")?;
+    if report.write(&files.gateway, gateway_file(&admin_token).as_bytes(), PRIVATE_FILE)? {
+        report.admin_token = Some(admin_token);
+    }
     for (name, schema) in [
         ("channels_config", schema::<ChannelsFile>()),
         ("api_keys", schema::<KeysFile>()),
@@ -146,12 +151,20 @@ fn keys_file(keys: &[(String, String)]) -> String {
     format!("{:#}\n", comments.chain(entries).collect::<Value>())
 }
 
+/// The template with the token put in.
+fn gateway_file(admin_token: &str) -> String {
+    let mut template: Value = serde_json::from_str(GATEWAY_EXAMPLE).expect("the template is tested");
+    let public = template["admin"]["public"].take();
+    template["admin"] = json!({"token": admin_token, "public": public});
+    format!("{template:#}\n")
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::super::load::{gateway, keys, load};
-    use super::super::{Gateway, Keys};
+    use super::super::{Admin, AdminToken, Gateway, Keys};
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -177,7 +190,10 @@ mod tests {
             assert!(key.starts_with("sk-aiproxy-") && key.len() == 11 + 48, "length");
             assert_eq!(config.keys.by_digest[&Keys::digest(key.as_bytes())].channels, [channel.as_str()]);
         }
-        assert_eq!(config.gateway, Gateway::default());
+        let token = report.admin_token.as_ref().unwrap();
+        assert!(token.starts_with("admin-") && token.len() == 6 + 48, "length");
+        let admin = Admin { token: Some(AdminToken::new(token.as_bytes())), public: false };
+        assert_eq!(config.gateway, Gateway { admin, ..Gateway::default() });
 
         // Without the providers' keys it still loads, and says what is not there.
         let bare = load(&root.join("conf"), &|_| None);
@@ -202,7 +218,7 @@ mod tests {
 
         let before = std::fs::read(conf.join("api_keys.json")).unwrap();
         let again = write(dir.path(), &[]).unwrap();
-        assert!(again.written.is_empty() && again.keys.is_empty());
+        assert!(again.written.is_empty() && again.keys.is_empty() && again.admin_token.is_none());
         assert_eq!(std::fs::read(conf.join("api_keys.json")).unwrap(), before);
     }
 
@@ -223,7 +239,7 @@ mod tests {
         assert!(channels(CHANNELS_EXAMPLE.as_bytes(), file, &|_| None).value.is_some());
         let keys = keys(KEYS_EXAMPLE.as_bytes(), file);
         assert!(keys.value.unwrap().entries.is_empty());
-        assert_eq!(gateway(GATEWAY_EXAMPLE.as_bytes(), file).value.unwrap(), Gateway::default());
+        assert_eq!(gateway(GATEWAY_EXAMPLE.as_bytes(), file, &|_| None).value.unwrap(), Gateway::default());
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn load(conf: &Path, env: Env<'_>) -> Loaded {
     let keys = part(&files.keys, |bytes| keys(bytes, &files.keys));
     let gateway = match bytes(&files.gateway) {
         Ok(None) => Part { value: Some(Gateway::default()), problems: Vec::new() },
-        Ok(Some(bytes)) => gateway(&bytes, &files.gateway),
+        Ok(Some(bytes)) => gateway(&bytes, &files.gateway, env),
         Err(problem) => Part { value: None, problems: vec![*problem] },
     };
     let mut problems = [channels.problems, keys.problems, gateway.problems].concat();

@@ -192,7 +192,7 @@ fn the_gateway_file_overrides_defaults_and_plugins_override_the_sandbox() {
         br#"{"limits": {"drain_ms": 5}, "sandbox": {"deadline_ms": 20, "isolation": "fresh"}, "trusted_ca": "ca.pem",
         "plugin_sandbox": {"py": {"deadline_ms": 50}}, "cors_origins": ["http://localhost:3000"],
         "access_log": "./access.log", "log": {"level": "debug", "format": "json"}}"#;
-    let part = gateway(text, &dir.path().join("gateway.json"));
+    let part = gateway(text, &dir.path().join("gateway.json"), &env);
     assert!(part.problems.is_empty(), "{:?}", lines(&part));
     let gateway = part.value.unwrap();
     assert_eq!(gateway.limits, Limits { drain: Duration::from_millis(5), ..Limits::default() });
@@ -203,6 +203,22 @@ fn the_gateway_file_overrides_defaults_and_plugins_override_the_sandbox() {
     assert_eq!(gateway.access_log, AccessLog::File(dir.path().join("./access.log")));
     assert_eq!(gateway.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Json });
     assert_eq!(gateway.cors_origins, ["http://localhost:3000"]);
+}
+
+#[test]
+fn an_admin_token_comes_from_the_file_or_the_environment() {
+    let admin = |text: &str| {
+        let part = gateway(text.as_bytes(), Path::new("g.json"), &env);
+        (lines(&part), part.value.unwrap().admin)
+    };
+    let token = |token: &str| Admin { token: Some(AdminToken::new(token.as_bytes())), public: false };
+    assert_eq!(admin("{}"), (vec![], Admin::default()));
+    assert_eq!(admin(r#"{"admin": {"token": null, "public": true}}"#).1, Admin { token: None, public: true });
+    assert_eq!(admin(r#"{"admin": {"token": "0123456789abcdef"}}"#), (vec![], token("0123456789abcdef")));
+    assert_eq!(admin(r#"{"admin": {"token": "${KEY}"}}"#), (vec![], token("sk-from-environment")));
+    let unset = "warning: g.json:1:21: admin.token: has no value: the environment variable NONE is not set; until it has \
+                 one, only viewers on the machine itself see the pages: set it, and restart";
+    assert_eq!(admin(r#"{"admin": {"token": "${NONE}"}}"#), (vec![unset.to_owned()], Admin::default()));
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Conf {
             self.gateway.seen = None;
         }
         let certificate = self.certificate.serving();
-        problems.extend(self.gateway.scan(depth, |bytes, path| load::gateway_again(bytes, path, certificate)));
+        problems.extend(self.gateway.scan(depth, |bytes, path| load::gateway_again(bytes, path, &env, certificate)));
         // Keys fit whatever the others say: a revoked one waits for nothing.
         self.keys.accept();
         problems

@@ -20,6 +20,8 @@ pub struct GatewayFile {
     pub trusted_ca: Option<String>,
     /// Origins whose browsers may call, such as `https://chat.example.com`; `*` for all.
     pub cors_origins: Vec<String>,
+    /// Who may look at `/stats` and `/dashboard`.
+    pub admin: AdminFile,
     /// `stdout`, `off`, or a file's path (with a `/`), relative to this file's folder.
     pub access_log: AccessLogFile,
     pub log: LogFile,
@@ -43,6 +45,17 @@ pub struct TlsFile {
     pub cert: Option<String>,
     /// A PEM file with the certificate's private key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
     pub key: Option<String>,
+}
+
+/// Viewers on the machine itself need neither.
+#[derive(Serialize, Deserialize, JsonSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminFile {
+    /// What viewers from elsewhere show: at least 16 visible ASCII characters, or `${NAME}` from the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Whether everybody may look, without a token.
+    pub public: bool,
 }
 
 /// A newtype for its default.

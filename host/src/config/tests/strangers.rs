@@ -16,7 +16,7 @@ fn shown(channel_text: &str, key_text: &str, gateway_text: &str) -> String {
     let env = |name: &str| (name == "MARKER" || name.ends_with("PROXY")).then(|| format!("{MARKER} \u{7f}"));
     let channels = channels(channel_text.as_bytes(), Path::new("c"), &env);
     let keys = keys(key_text.as_bytes(), Path::new("k"));
-    let gateway = gateway(gateway_text.as_bytes(), Path::new("g"));
+    let gateway = gateway(gateway_text.as_bytes(), Path::new("g"), &env);
     let mut shown = format!("{channels:?} {keys:?} {gateway:?}");
     shown += &[lines(&channels), lines(&keys), lines(&gateway)].concat().join("\n");
     if let (Some(channels), Some(keys)) = (&channels.value, &keys.value) {
@@ -75,11 +75,14 @@ fn a_secret_is_never_shown_wherever_it_stands() {
         }
         for field in ["trusted_ca", "cors_origins", "access_log", "log", "limits", "sandbox"] {
             let text = format!(r#"{{"{field}": {value}}}"#);
-            let part = gateway(text.as_bytes(), Path::new("g"));
+            let part = gateway(text.as_bytes(), Path::new("g"), &env);
             assert!(!lines(&part).join("\n").contains("MARKER"), "{text}");
         }
+        for text in [format!(r#"{{"admin": {value}}}"#), format!(r#"{{"admin": {{"token": {value}}}}}"#)] {
+            assert!(!shown("{\"channels\": {}}", "[]", &text).contains("MARKER"), "{text}");
+        }
         for text in [format!(r#"{{"tls": {value}}}"#), format!(r#"{{"tls": {{"cert": {value}, "key": {value}}}}}"#)] {
-            let part = gateway(text.as_bytes(), Path::new("g"));
+            let part = gateway(text.as_bytes(), Path::new("g"), &env);
             assert!(!lines(&part).join("\n").contains("MARKER"), "{text}");
         }
     }
@@ -152,7 +155,7 @@ fn hold(bytes: &[u8]) {
     let file = Path::new("f");
     let channels = channels(bytes, file, &env);
     let keys = keys(bytes, file);
-    let gateway = gateway(bytes, file);
+    let gateway = gateway(bytes, file, &env);
     let has_error = |problems: &[Problem]| problems.iter().any(|p| p.severity == Severity::Error);
     assert_eq!(channels.value.is_none(), has_error(&channels.problems), "{:?}", lines(&channels));
     assert_eq!(keys.value.is_none(), has_error(&keys.problems), "{:?}", lines(&keys));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::load::gateway;
-use super::lines;
+use super::{env, lines};
 
 /// Files in a folder of their own.
 struct Files(tempfile::TempDir);
@@ -63,7 +63,7 @@ fn every_fault_of_the_two_files_is_told_with_its_place_and_remedy_and_nothing_of
         (&cert, &no_key, format!("3:8: tls.key: names a file that holds a private key that is broken or of an unknown kind; {KEY}")),
         (&cert, &other, "3:8: tls.key: names a file that holds a private key that is not the certificate's; write the key there that the first certificate of `cert` was made for".to_owned()),
     ] {
-        let part = gateway(text(cert, key).as_bytes(), Path::new("g.json"));
+        let part = gateway(text(cert, key).as_bytes(), Path::new("g.json"), &env);
         assert_eq!(lines(&part), [format!("error: g.json:{expected}")]);
         assert!(part.value.is_none(), "{expected}");
     }
@@ -78,7 +78,7 @@ fn both_files_are_needed_and_nothing_else() {
         (r#"{"tls": {"key": "Cargo.toml", "cert": null}}"#, vec![format!("1:39: tls.cert: {missing}")]),
         (r#"{"tls": true}"#, vec!["1:9: tls: must be an object, not a boolean; write it in curly brackets".to_owned()]),
     ] {
-        let part = gateway(text.as_bytes(), Path::new("g.json"));
+        let part = gateway(text.as_bytes(), Path::new("g.json"), &env);
         let expected: Vec<_> = expected.iter().map(|line| format!("error: g.json:{line}")).collect();
         assert_eq!(lines(&part), expected, "{text}");
         assert!(part.value.is_none(), "{text}");
@@ -97,7 +97,7 @@ fn one_file_may_hold_both_and_a_key_may_be_written_as_sec_1() {
     let sec1 =
         files.write("sec1.pem", &format!("-----BEGIN EC PRIVATE KEY-----\n{sec1}\n-----END EC PRIVATE KEY-----\n"));
     for key in [&both, &sec1] {
-        let part = gateway(text(&both, key).as_bytes(), Path::new("g.json"));
+        let part = gateway(text(&both, key).as_bytes(), Path::new("g.json"), &env);
         assert!(part.problems.is_empty(), "{:?}", lines(&part));
         let certificate = part.value.unwrap().tls.expect("TLS");
         assert_eq!((&certificate.files.cert, &certificate.files.key), (&both, key));
