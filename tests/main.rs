@@ -15,6 +15,7 @@ mod identity;
 mod limits;
 mod metrics;
 mod pages;
+mod pages_access;
 mod plugins;
 mod profile;
 mod reload;

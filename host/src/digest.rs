@@ -10,7 +10,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// Of the parts one after the other; the first names what the digest is for, and ends with a zero byte.
 pub fn sha256_of(parts: &[&[u8]]) -> [u8; 32] {
-    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+    parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().into()
 }
 
 /// Lower case.

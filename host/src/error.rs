@@ -51,6 +51,8 @@ pub enum Kind {
     WebSocketUpgradeRequired,
     OriginNotAllowed,
     QueryInvalid,
+    AdminTokenRequired,
+    AdminTokenWrong,
     // The gateway's state.
     ChannelDisabled,
     ChannelUnavailable,
@@ -90,7 +92,7 @@ pub struct Facts {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::MalformedRequest,
         Self::HeadTooLarge,
         Self::KeyMissing,
@@ -108,6 +110,8 @@ impl Kind {
         Self::WebSocketUpgradeRequired,
         Self::OriginNotAllowed,
         Self::QueryInvalid,
+        Self::AdminTokenRequired,
+        Self::AdminTokenWrong,
         Self::ChannelDisabled,
         Self::ChannelUnavailable,
         Self::TooManyConnections,
@@ -158,6 +162,8 @@ impl Kind {
             K::WebSocketUpgradeRequired => (426, "websocket_upgrade_required", Client),
             K::OriginNotAllowed => (403, "origin_not_allowed", Client),
             K::QueryInvalid => (400, "query_invalid", Client),
+            K::AdminTokenRequired => (401, "admin_token_required", Client),
+            K::AdminTokenWrong => (401, "admin_token_wrong", Client),
             K::ChannelDisabled => (503, "channel_disabled", Gateway),
             K::ChannelUnavailable => (503, "channel_unavailable", Gateway),
             K::TooManyConnections => (503, "too_many_connections", Gateway),

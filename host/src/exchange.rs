@@ -4,6 +4,7 @@
 //! gives one; none imports another. [`serve`] never fails: what goes wrong becomes a reply in the one error format.
 
 pub mod classify;
+pub mod cookies;
 pub mod cors;
 pub mod decide;
 pub mod explain;
@@ -52,6 +53,7 @@ use crate::upstream::{ReplyBody, Tunnel, Upgrade, Uploaded};
 /// What the connection knows of the client.
 #[derive(Debug, Clone)]
 pub struct Client {
+    pub peer: IpAddr,
     /// The address as text, written once for all requests of the connection; an IPv4 address never as an IPv6 one.
     pub address: HeaderValue,
     pub is_tls: bool,
@@ -60,7 +62,7 @@ pub struct Client {
 impl Client {
     pub fn new(address: IpAddr, is_tls: bool) -> Self {
         let text = address.to_canonical().to_string();
-        Self { address: HeaderValue::try_from(text).expect("an address is visible ASCII"), is_tls }
+        Self { peer: address, address: HeaderValue::try_from(text).expect("an address is visible ASCII"), is_tls }
     }
 }
 
@@ -236,13 +238,15 @@ async fn open_socket(
     }
 }
 
-/// Turns the client's headers into what the upstream gets: hop-by-hop headers out, edits in, the credential last.
+/// Turns the client's headers into what the upstream gets: hop-by-hop headers and the gateway's own cookie out, edits in,
+/// the credential last.
 fn make_upstreams(parts: &mut Parts, client: &Client, prepared: &Prepared) {
     let host = names::remove(&mut parts.headers, &header::HOST).or_else(|| handshake::authority(&parts.uri));
     forward::clean_request(&mut parts.headers);
     names::remove(&mut parts.headers, &header::EXPECT);
+    cookies::remove_admin(&mut parts.headers);
     if parts.version == Version::HTTP_2 {
-        forward::join_cookies(&mut parts.headers);
+        cookies::join(&mut parts.headers);
     }
     forward::add_forwarded(&mut parts.headers, &client.address, host, client.is_tls);
     prepared.edit_headers(&mut parts.headers);

@@ -1,10 +1,14 @@
 //! The built-in routes: `/healthz`, `/readyz`, `/stats`, `/metrics`, `/dashboard`.
 //!
-//! Taken exactly, for GET and HEAD only; every other path is the provider's. None of them needs a proxy key, so none
-//! shows a secret: proxy keys appear as a count, plugins and files with their versions and last errors.
+//! Taken exactly, for GET and HEAD only, and POST of the form that signs in; everything else is the provider's. The first
+//! two are for everybody, the others for whom [`access`] admits. None of them needs a proxy key, and none shows a secret:
+//! proxy keys appear as a count, plugins and files with their versions and last errors. No page of another origin may read,
+//! embed or frame any of them, whatever `cors_origins` says of the providers' paths.
 
+mod access;
 mod metrics;
 mod process;
+mod sign_in;
 mod stats;
 
 use std::sync::atomic::Ordering;
@@ -12,76 +16,198 @@ use std::sync::atomic::Ordering;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    REFERRER_POLICY, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 
+use crate::config::{AdminToken, Gateway};
 use crate::digest::sha256;
-use crate::error::Failure;
-use crate::exchange::failure_reply;
 use crate::exchange::relay::{self, Reply};
 use crate::exchange::worker::Worker;
+use crate::exchange::{self, Client};
+use access::{Refusal, Verdict, Viewer};
 
 const DASHBOARD: &str = include_str!("pages/dashboard.html");
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Whether this is for [`answer`], and not for a provider.
-pub fn is_page<B>(request: &Request<B>) -> bool {
-    matches!(request.uri().path(), "/healthz" | "/readyz" | "/stats" | "/metrics" | "/dashboard")
-        && (request.method() == Method::GET || request.method() == Method::HEAD)
+/// A built-in route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    Health,
+    Ready,
+    Stats,
+    Metrics,
+    Dashboard,
+    /// The form on the page of a viewer who may not look.
+    SignIn,
 }
 
-/// What a page shows.
-pub async fn answer<B>(worker: &Worker, request: &Request<B>) -> Response<Reply> {
-    let (status, content_type, body) = match request.uri().path() {
-        "/healthz" => (StatusCode::OK, "application/json", Bytes::from_static(b"{\"status\":\"ok\"}")),
-        "/readyz" if worker.shared.draining.load(Ordering::Relaxed) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "application/json", Bytes::from_static(b"{\"status\":\"stopping\"}"))
+impl Page {
+    /// `None`: it is the provider's. Asked about every request.
+    pub fn of(method: &Method, path: &str) -> Option<Self> {
+        if method == Method::GET || method == Method::HEAD {
+            match path {
+                "/healthz" => Some(Self::Health),
+                "/readyz" => Some(Self::Ready),
+                "/stats" => Some(Self::Stats),
+                "/metrics" => Some(Self::Metrics),
+                sign_in::PATH => Some(Self::Dashboard),
+                _ => None,
+            }
+        } else if method == Method::POST && path == sign_in::PATH {
+            Some(Self::SignIn)
+        } else {
+            None
         }
-        "/readyz" => {
-            let ready = serde_json::json!({"status": "ready", "generation": worker.view().generation.number});
-            (StatusCode::OK, "application/json", ready.to_string().into())
+    }
+}
+
+/// Answers a request for this page, whose head is sound.
+pub async fn answer(page: Page, worker: &Worker, client: &Client, request: Request<Incoming>) -> Response<Reply> {
+    let view = worker.view();
+    let gateway = &view.generation.config.gateway;
+    let request_id = worker.next_request_id();
+    let mut reply = match page {
+        Page::Health => said(StatusCode::OK, JSON, Bytes::from_static(b"{\"status\":\"ok\"}")),
+        Page::Ready => readiness(worker),
+        Page::SignIn => sign_in(gateway, client, request, &request_id).await,
+        Page::Stats | Page::Metrics | Page::Dashboard => {
+            guarded(page, worker, gateway, client, &request, &request_id).await
         }
-        "/stats" => match stats::json(&worker.shared, request.uri()).await {
-            Ok(json) => (StatusCode::OK, "application/json", json.into()),
-            Err(failure) => return refusal(worker, &failure),
-        },
-        "/metrics" => match metrics::text(&worker.shared).await {
-            Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text.into()),
-            Err(failure) => return refusal(worker, &failure),
-        },
-        _ => (StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(DASHBOARD.as_bytes())),
     };
-    let mut reply = Response::new(Reply::Whole(Some(body)));
-    *reply.status_mut() = status;
     let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if content_type.starts_with("text/html") {
-        headers.insert(CONTENT_SECURITY_POLICY, dashboard_policy());
-    }
-    relay::with_request_id(&mut reply, &worker.next_request_id());
-    reply
-}
-
-fn refusal(worker: &Worker, failure: &Failure) -> Response<Reply> {
-    let request_id = worker.next_request_id();
-    let mut reply = failure_reply(failure, &request_id);
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     relay::with_request_id(&mut reply, &request_id);
     reply
 }
 
+fn readiness(worker: &Worker) -> Response<Reply> {
+    if worker.shared.draining.load(Ordering::Relaxed) {
+        return said(StatusCode::SERVICE_UNAVAILABLE, JSON, Bytes::from_static(b"{\"status\":\"stopping\"}"));
+    }
+    let ready = serde_json::json!({"status": "ready", "generation": worker.view().generation.number});
+    said(StatusCode::OK, JSON, ready.to_string())
+}
+
+/// A page that is not for everybody.
+async fn guarded<B>(
+    page: Page,
+    worker: &Worker,
+    gateway: &Gateway,
+    client: &Client,
+    request: &Request<B>,
+    request_id: &str,
+) -> Response<Reply> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let query_token = if page == Page::Dashboard { sign_in::query_token(uri) } else { None };
+    let viewer = Viewer {
+        peer: client.peer,
+        is_tls: client.is_tls,
+        version: request.version(),
+        uri,
+        headers,
+        query_token: query_token.as_deref(),
+    };
+    match access::judge(&viewer, &gateway.admin) {
+        Verdict::SignedIn(token) => signed_in(token, client, &sign_in::without_token(uri)),
+        Verdict::Refused(refusal) => refused(refusal, page == Page::Dashboard || accepts_html(headers), request_id),
+        Verdict::Admitted if page == Page::Dashboard => {
+            let mut reply = said(StatusCode::OK, HTML, Bytes::from_static(DASHBOARD.as_bytes()));
+            reply.headers_mut().insert(CONTENT_SECURITY_POLICY, dashboard_policy());
+            reply
+        }
+        Verdict::Admitted => {
+            let shown = if page == Page::Metrics {
+                metrics::text(&worker.shared).await.map(|text| (metrics::CONTENT_TYPE, text))
+            } else {
+                stats::json(&worker.shared, uri).await.map(|json| (JSON, json))
+            };
+            match shown {
+                Ok((content_type, text)) => said(StatusCode::OK, content_type, text),
+                Err(failure) => exchange::failure_reply(&failure, request_id),
+            }
+        }
+    }
+}
+
+/// The form: with the right token a cookie, and on to the dashboard.
+async fn sign_in(gateway: &Gateway, client: &Client, request: Request<Incoming>, request_id: &str) -> Response<Reply> {
+    let Some(token) = &gateway.admin.token else { return refused(Refusal::NotSet, true, request_id) };
+    let form = match sign_in::read_form(request.into_body(), gateway.limits.head_timeout).await {
+        Ok(form) => form,
+        Err(failure) => return exchange::failure_reply(&failure, request_id),
+    };
+    match sign_in::form_token(&form) {
+        Some(shown) if token.is(&shown) => signed_in(token, client, sign_in::PATH),
+        Some(_) => refused(Refusal::Wrong, true, request_id),
+        None => refused(Refusal::Missing, true, request_id),
+    }
+}
+
+/// To the page itself, so that the token is in no history and a reload sends no form again.
+fn signed_in(token: &AdminToken, client: &Client, location: &str) -> Response<Reply> {
+    let mut reply = Response::new(Reply::Whole(None));
+    *reply.status_mut() = StatusCode::SEE_OTHER;
+    let location = HeaderValue::try_from(location).expect("a part of a valid URI is a value");
+    reply.headers_mut().insert(LOCATION, location);
+    reply.headers_mut().insert(SET_COOKIE, sign_in::cookie(token, client.is_tls));
+    reply
+}
+
+fn refused(refusal: Refusal, as_html: bool, request_id: &str) -> Response<Reply> {
+    let failure = refusal.failure();
+    if !as_html {
+        return exchange::failure_reply(&failure, request_id);
+    }
+    let mut reply = said(failure.status(), HTML, refusal.html());
+    reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, sign_in_policy());
+    reply
+}
+
+fn said(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Reply> {
+    let mut reply = Response::new(Reply::Whole(Some(body.into())));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let is_html = |item: &[u8]| item.trim_ascii().to_ascii_lowercase().starts_with(b"text/html");
+    headers.get_all(ACCEPT).iter().any(|list| list.as_bytes().split(|byte| *byte == b',').any(is_html))
+}
+
 /// The dashboard loads nothing from elsewhere, and of scripts and styles only its own run: those with these hashes.
 fn dashboard_policy() -> HeaderValue {
-    let hash = |tag: &str| {
-        let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
-        let rest = DASHBOARD.split_once(&open).map_or("", |(_, rest)| rest);
-        let text = rest.split_once(&close).map_or("", |(text, _)| text);
-        STANDARD.encode(sha256(text.as_bytes()))
-    };
-    let (script, style) = (hash("script"), hash("style"));
-    let policy = format!(
-        "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; \
-         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
+    let (script, style) = (hash(DASHBOARD, "script"), hash(DASHBOARD, "style"));
+    policy(&format!(
+        "script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; img-src data:; form-action 'none'"
+    ))
+}
+
+/// The page with the form has no script at all.
+fn sign_in_policy() -> HeaderValue {
+    policy(&format!("style-src 'sha256-{}'; form-action 'self'", hash(sign_in::PAGE, "style")))
+}
+
+fn policy(allowed: &str) -> HeaderValue {
+    let policy = format!("default-src 'none'; {allowed}; base-uri 'none'; frame-ancestors 'none'");
     HeaderValue::try_from(policy).expect("base64 and directives are visible ASCII")
+}
+
+/// Of the text between a tag and its end.
+fn hash(html: &str, tag: &str) -> String {
+    let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+    let rest = html.split_once(&open).map_or("", |(_, rest)| rest);
+    let text = rest.split_once(&close).map_or("", |(text, _)| text);
+    STANDARD.encode(sha256(text.as_bytes()))
 }

@@ -115,7 +115,7 @@ impl TlsClient {
     /// GET over HTTP/1.1 with the usual proxy key.
     pub async fn get(&self, address: SocketAddr, path: &str) -> Answer {
         let mut request = http2::request("GET", path, "");
-        request.headers_mut().insert("host", "gateway.test".parse().expect("a value"));
+        request.headers_mut().insert("host", address.to_string().parse().expect("a value"));
         *request.uri_mut() = path.parse().expect("a path");
         let mut sender = self.http1(address).await;
         whole(sender.send_request(request).await.expect("the gateway answers")).await

@@ -3,7 +3,7 @@
 //! Everything but the provider is real: the configuration goes through files in a temporary folder, the proxy keys and
 //! upstream keys are drawn anew for each run, and the requests travel over loopback sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -42,11 +42,21 @@ pub fn run(options: &Demo) -> anyhow::Result<()> {
     let sources = Sources { conf: folder.path().join("conf"), plugins: folder.path().join("plugins") };
     let gateway = Gateway::load(&sources, &folder.path().join("state"), options.workers.count())?;
     let listener = serve::bind(options.listen)?;
-    let address = listener.local_addr()?;
+    let address = reachable(listener.local_addr()?);
     let commands = shutdown::signals()?;
     serve::announce(&listener, &gateway)?;
     say(instructions(address, certificate.as_ref(), upstream, &proxy_keys));
     gateway.run(listener, commands)
+}
+
+/// The address by which this machine calls itself, where the port is open on all of them: by that one, statistics need no
+/// token.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
 }
 
 /// On a thread of its own, for as long as the process lives.

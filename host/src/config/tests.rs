@@ -219,6 +219,19 @@ fn an_admin_token_comes_from_the_file_or_the_environment() {
     let unset = "warning: g.json:1:21: admin.token: has no value: the environment variable NONE is not set; until it has \
                  one, only viewers on the machine itself see the pages: set it, and restart";
     assert_eq!(admin(r#"{"admin": {"token": "${NONE}"}}"#), (vec![unset.to_owned()], Admin::default()));
+
+    let remedy = "write one of at least 16 visible ASCII characters that nobody can guess, such as `aiproxy-host init` \
+                  draws, or remove the field";
+    for (token, expected) in [
+        ("short-enough".to_owned(), format!("is shorter than 16 characters; {remedy}")),
+        ("${BAD}".to_owned(), format!("holds a space, a control character or a character beyond ASCII; {remedy}")),
+        ("x".repeat(513), format!("is longer than 512 characters; {remedy}")),
+        ("${KEY".to_owned(), "holds a `${` that begins no variable; write ${NAME}, or remove the `${`".to_owned()),
+    ] {
+        let part = gateway(format!(r#"{{"admin": {{"token": "{token}"}}}}"#).as_bytes(), Path::new("g.json"), &env);
+        assert_eq!(lines(&part), [format!("error: g.json:1:21: admin.token: {expected}")], "{token}");
+        assert!(part.value.is_none(), "{token}");
+    }
 }
 
 #[test]

@@ -74,15 +74,6 @@ pub fn clean_switch(headers: &mut HeaderMap) {
     names::remove(headers, &header::ALT_SVC);
 }
 
-/// HTTP/2 splits `Cookie` into crumbs, which HTTP/1 does not know (RFC 9113, section 8.2.3).
-pub fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() > 1 {
-        let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).expect("joined values are a value");
-        headers.insert(header::COOKIE, joined);
-    }
-}
-
 /// The items of a list, as bytes: one that is not ASCII must not hide the others.
 fn items(list: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)

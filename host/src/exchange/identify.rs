@@ -156,7 +156,8 @@ fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
     }
 }
 
-fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+/// What an `Authorization` of this scheme holds.
+pub fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_none_or(|next| *next == b' ');
     is_bearer.then(|| rest.trim_ascii())

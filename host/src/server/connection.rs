@@ -33,7 +33,7 @@ use crate::exchange::relay::Reply;
 use crate::exchange::relay::websocket::Accepted;
 use crate::exchange::worker::Worker;
 use crate::exchange::{self, Client};
-use crate::pages;
+use crate::pages::{self, Page};
 use crate::stream::Stream;
 
 use super::{preface, tls};
@@ -308,13 +308,12 @@ async fn answer(
     let busy = Busy::new(connection.clone());
     // Over HTTP/2 a stream is switched, not the connection.
     let stream = (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
-    // A head that is not sound is refused by the exchange, whatever it asks for.
     let is_sound = || head::check(&request, &worker.view().generation.config.gateway.limits).is_ok();
-    let reply = if pages::is_page(&request) && is_sound() {
-        // In a box: the future of the connection then has no room for what most requests do not need.
-        Box::pin(async move { pages::answer(&worker, &request).await }).await
-    } else {
-        exchange::serve(worker, client, request).await
+    let reply = match Page::of(request.method(), request.uri().path()) {
+        // In a box: the future of what most requests are then has no room for it.
+        Some(page) if is_sound() => Box::pin(pages::answer(page, &worker, &client, request)).await,
+        // A head that is not is refused there, whatever it asks for.
+        Some(_) | None => exchange::serve(worker, client, request).await,
     };
     let (head, reply) = reply.into_parts();
     let reply = match (reply, stream) {
