@@ -3,6 +3,7 @@
 mod support;
 
 mod access_log;
+mod access_log_rotation;
 mod browsers;
 mod commands;
 mod default_plugins;

@@ -206,6 +206,8 @@ pub struct Gateway {
     pub cors_origins: Vec<String>,
     pub admin: Admin,
     pub access_log: AccessLog,
+    /// Of a file; `None`: never.
+    pub access_log_rotation: Option<Rotation>,
     pub log: Log,
     pub statistics: Statistics,
 }
@@ -234,6 +236,14 @@ pub enum AccessLog {
     Off,
     Stdout,
     File(PathBuf),
+}
+
+/// When a log's file is full, and how many full ones are kept.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Rotation {
+    pub bytes_max: u64,
+    /// At least one.
+    pub files_kept: u32,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone)]

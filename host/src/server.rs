@@ -122,7 +122,12 @@ async fn accept(
                 }
             },
             command = commands.recv() => match command {
-                Some(Command::Reload) => (parts.reload)(),
+                Some(Command::Reload) => {
+                    (parts.reload)();
+                    if let Some(access_log) = &parts.access_log {
+                        access_log.reopen();
+                    }
+                }
                 Some(Command::Stop) | None => break,
             },
         }

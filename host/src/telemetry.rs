@@ -3,10 +3,9 @@
 //! Neither makes an exchange wait: see [`lines`].
 
 mod lines;
+mod rotation;
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::OnceLock;
 
 use anyhow::Context;
@@ -15,9 +14,11 @@ use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use crate::config::{AccessLog, Log, LogFormat};
+use crate::config::{AccessLog, Log, LogFormat, Rotation};
 
+use lines::Sink;
 pub use lines::{LineBuffer, LineWriter};
+use rotation::LogFile;
 
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 static LOG: OnceLock<LineBuffer> = OnceLock::new();
@@ -86,22 +87,16 @@ fn formatted(format: LogFormat) -> Formatted {
 }
 
 /// Starts the access log; `None` when it is off.
-pub fn access_log(target: &AccessLog) -> anyhow::Result<Option<LineWriter>> {
-    let sink: Box<dyn Write + Send> = match target {
+pub fn access_log(target: &AccessLog, rotation: Option<Rotation>) -> anyhow::Result<Option<LineWriter>> {
+    let sink: Box<dyn Sink> = match target {
         AccessLog::Off => return Ok(None),
         AccessLog::Stdout => Box::new(io::stdout()),
-        AccessLog::File(path) => Box::new(open(path)?),
+        AccessLog::File(path) => Box::new(
+            LogFile::open(path, rotation)
+                .with_context(|| format!("the access log {} cannot be opened for appending", path.display()))?,
+        ),
     };
     LineWriter::start("access log", sink).map(Some)
-}
-
-fn open(path: &std::path::Path) -> anyhow::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("the access log {} cannot be opened for appending", path.display()))
 }
 
 #[cfg(test)]
@@ -112,7 +107,7 @@ mod tests {
     fn what_was_appended_is_in_the_file_once_the_writer_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let writer = access_log(&AccessLog::File(path.clone())).unwrap().unwrap();
+        let writer = access_log(&AccessLog::File(path.clone()), None).unwrap().unwrap();
         let (one, two) = (writer.buffer(), writer.buffer());
         let threads: Vec<_> = [one, two]
             .into_iter()

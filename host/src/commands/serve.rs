@@ -106,7 +106,7 @@ impl Gateway {
         let generation = load(&mut loader, sources, |settings| telemetry::apply(&settings.log))?;
         let settings = &generation.config.gateway;
         let tls = Tls::new(settings.trusted_ca.as_deref())?;
-        let access_log = telemetry::access_log(&settings.access_log)?;
+        let access_log = telemetry::access_log(&settings.access_log, settings.access_log_rotation)?;
         let registry = Arc::new(Registry::new(workers));
         registry.log_requests(settings.statistics.request_log_days);
         let statistics = Statistics::start(registry.clone(), Some(state.statistics()))?;

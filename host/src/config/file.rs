@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 pub use self::gateway::{
-    AccessLogFile, AdminFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, StatisticsFile,
-    TlsFile, WebSocketFile,
+    AccessLogFile, AdminFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, RotationFile, SandboxFile,
+    StatisticsFile, TlsFile, WebSocketFile,
 };
 
 /// `conf/channels_config.json`: the ways to the providers.

@@ -13,13 +13,13 @@ use super::certificate::{Certificate, CertificateFault, CertificateFiles, Which}
 use super::document::{self, Node};
 use super::expand::Env;
 use super::file::{
-    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, SandboxFile, StatisticsFile, TlsFile,
-    WebSocketFile, schema,
+    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, RotationFile, SandboxFile,
+    StatisticsFile, TlsFile, WebSocketFile, schema,
 };
 use super::load::Part;
 use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
-use super::{AccessLog, Admin, Gateway, Limits, Log, LogFormat, Sandbox, Statistics, WebSocket, shape, url};
+use super::{AccessLog, Admin, Gateway, Limits, Log, LogFormat, Rotation, Sandbox, Statistics, WebSocket, shape, url};
 
 /// Reads the file's bytes; relative paths in it start at its folder.
 pub fn read(bytes: &[u8], file: &Path, env: Env<'_>) -> Part<Gateway> {
@@ -50,6 +50,7 @@ impl Default for Gateway {
             cors_origins: file.cors_origins,
             admin: Admin::default(),
             access_log: AccessLog::Stdout,
+            access_log_rotation: file.access_log_rotation.into(),
             log: file.log.into(),
             statistics: file.statistics.into(),
         }
@@ -111,6 +112,7 @@ fn gateway(
         cors_origins: reader.cors_origins(file.cors_origins),
         admin: admin::read(&file.admin, &reader.spot(&["admin", "token"]), env, reader.problems),
         access_log: reader.access_log(&file.access_log),
+        access_log_rotation: file.access_log_rotation.into(),
         log: file.log.into(),
         statistics: file.statistics.into(),
     })
@@ -260,6 +262,12 @@ impl From<SandboxFile> for Sandbox {
 impl From<StatisticsFile> for Statistics {
     fn from(file: StatisticsFile) -> Self {
         Self { request_log_days: file.request_log_days }
+    }
+}
+
+impl From<RotationFile> for Option<Rotation> {
+    fn from(RotationFile { bytes_max, files_kept }: RotationFile) -> Self {
+        (bytes_max > 0).then_some(Rotation { bytes_max, files_kept })
     }
 }
 

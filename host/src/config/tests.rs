@@ -191,7 +191,8 @@ fn the_gateway_file_overrides_defaults_and_plugins_override_the_sandbox() {
     let text =
         br#"{"limits": {"drain_ms": 5}, "sandbox": {"deadline_ms": 20, "isolation": "fresh"}, "trusted_ca": "ca.pem",
         "plugin_sandbox": {"py": {"deadline_ms": 50}}, "cors_origins": ["http://localhost:3000"],
-        "access_log": "./access.log", "log": {"level": "debug", "format": "json"}}"#;
+        "access_log": "./access.log", "access_log_rotation": {"bytes_max": 0},
+        "log": {"level": "debug", "format": "json"}}"#;
     let part = gateway(text, &dir.path().join("gateway.json"), &env);
     assert!(part.problems.is_empty(), "{:?}", lines(&part));
     let gateway = part.value.unwrap();
@@ -201,6 +202,7 @@ fn the_gateway_file_overrides_defaults_and_plugins_override_the_sandbox() {
     assert_eq!(gateway.plugin_sandbox["py"], Sandbox { deadline: Duration::from_millis(50), ..sandbox });
     assert_eq!(gateway.trusted_ca, Some(dir.path().join("ca.pem")));
     assert_eq!(gateway.access_log, AccessLog::File(dir.path().join("./access.log")));
+    assert_eq!((gateway.access_log_rotation, Gateway::default().access_log_rotation.is_some()), (None, true));
     assert_eq!(gateway.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Json });
     assert_eq!(gateway.cors_origins, ["http://localhost:3000"]);
 }

@@ -127,8 +127,14 @@ fn apply(stats: &Registry, before: &Gateway, now: &Gateway) {
         tracing::info!("gateway.json: new connections speak {spoken}");
     }
     stats.log_requests(now.statistics.request_log_days);
-    if before.access_log != now.access_log || before.trusted_ca != now.trusted_ca {
-        tracing::warn!("gateway.json: a change of `access_log` or `trusted_ca` takes effect at the next start");
+    for (field, has_changed) in [
+        ("access_log", before.access_log != now.access_log),
+        ("access_log_rotation", before.access_log_rotation != now.access_log_rotation),
+        ("trusted_ca", before.trusted_ca != now.trusted_ca),
+    ] {
+        if has_changed {
+            tracing::warn!("gateway.json: a change of `{field}` takes effect at the next start");
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! for each log writes the buffers out. When the sink is slower than the traffic, or its reader has stopped, lines are
 //! dropped and counted, and the count is logged; memory stays bounded.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{JoinHandle, Thread};
@@ -17,6 +17,22 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the process's end waits for the last lines: a pipe whose reader has stopped would hold it up for ever.
 const END_WAIT: Duration = Duration::from_secs(2);
 
+/// Where lines go at last.
+pub trait Sink: Send {
+    /// Takes whole lines.
+    fn put(&mut self, lines: &[u8]) -> io::Result<()>;
+
+    /// Looks at once whether they still go where they should.
+    fn reopen(&mut self) {}
+}
+
+impl<W: Write + Send> Sink for W {
+    fn put(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.write_all(lines)?;
+        self.flush()
+    }
+}
+
 /// A place for lines: each worker has one of the access log, all of them share the operational log's.
 #[derive(Clone)]
 pub struct LineBuffer {
@@ -27,6 +43,7 @@ pub struct LineBuffer {
 struct Shared {
     dirty: AtomicBool,
     stopping: AtomicBool,
+    reopening: AtomicBool,
     dropped: AtomicU64,
     buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
     writer: OnceLock<Thread>,
@@ -42,10 +59,11 @@ pub struct LineWriter {
 }
 
 impl LineWriter {
-    pub fn start(name: &'static str, mut sink: Box<dyn Write + Send>) -> anyhow::Result<Self> {
+    pub fn start(name: &'static str, mut sink: Box<dyn Sink>) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             dirty: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            reopening: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             buffers: Mutex::new(Vec::new()),
             writer: OnceLock::new(),
@@ -66,6 +84,14 @@ impl LineWriter {
         let lines = Arc::new(Mutex::new(Vec::new()));
         lock(&self.shared.buffers).push(lines.clone());
         LineBuffer { shared: self.shared.clone(), lines }
+    }
+
+    /// Has a file that was moved opened anew now; returns at once.
+    pub fn reopen(&self) {
+        self.shared.reopening.store(true, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
@@ -104,19 +130,21 @@ impl LineBuffer {
     }
 }
 
-fn write_until_stopped(shared: &Shared, sink: &mut dyn Write) {
+fn write_until_stopped(shared: &Shared, sink: &mut dyn Sink) {
     let mut batch = Vec::new();
     let mut failing = false;
     loop {
         let stopping = shared.stopping.load(Ordering::Acquire);
+        if shared.reopening.swap(false, Ordering::AcqRel) {
+            sink.reopen();
+        }
         shared.dirty.store(false, Ordering::Release);
         let buffers = lock(&shared.buffers).clone();
         for buffer in buffers {
             batch.clear();
             std::mem::swap(&mut *lock(&buffer), &mut batch);
             if !batch.is_empty() {
-                let written = sink.write_all(&batch).and_then(|()| sink.flush());
-                match written {
+                match sink.put(&batch) {
                     Err(error) if !failing => {
                         failing = true;
                         tracing::error!(%error, "a log cannot be written; lines are lost until it can");

@@ -24,6 +24,7 @@ pub struct GatewayFile {
     pub admin: AdminFile,
     /// `stdout`, `off`, or a file's path (with a `/`), relative to this file's folder.
     pub access_log: AccessLogFile,
+    pub access_log_rotation: RotationFile,
     pub log: LogFile,
     pub statistics: StatisticsFile,
 }
@@ -190,6 +191,24 @@ impl Default for SandboxFile {
 pub enum Isolation {
     Pooled,
     Fresh,
+}
+
+/// When the access log's file is begun anew.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RotationFile {
+    /// Bytes from which on the file is renamed to `….1` and a new one begun; 0: never.
+    #[schemars(range(min = 0, max = 1_099_511_627_776_u64))]
+    pub bytes_max: u64,
+    /// Renamed files that are kept.
+    #[schemars(range(min = 1, max = 1000))]
+    pub files_kept: u32,
+}
+
+impl Default for RotationFile {
+    fn default() -> Self {
+        Self { bytes_max: 100 << 20, files_kept: 5 }
+    }
 }
 
 /// The log of the process itself.

@@ -379,6 +379,10 @@ fn every_fault_of_the_gateway_file_is_told_with_its_place_and_remedy() {
             "error: g.json:1:16: access_log: names a file in a folder that does not exist; create the folder",
         ),
         (
+            r#"{"access_log_rotation": {"files_kept": 0}}"#,
+            "error: g.json:1:40: access_log_rotation.files_kept: is too small; write a number from 1 to 1000",
+        ),
+        (
             r#"{"log": {"level": "loud"}}"#,
             "error: g.json:1:19: log.level: has a value that is not known; write one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
         ),

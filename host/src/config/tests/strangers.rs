@@ -73,7 +73,7 @@ fn a_secret_is_never_shown_wherever_it_stands() {
             let text = format!(r#"[{{"{field}": {value}, "proxy_key": "sk-123456", "channel": "a"}}]"#);
             assert!(!shown("{\"channels\": {}}", &text, "{}").contains("MARKER"), "{text}");
         }
-        for field in ["trusted_ca", "cors_origins", "access_log", "log", "limits", "sandbox"] {
+        for field in ["trusted_ca", "cors_origins", "access_log", "access_log_rotation", "log", "limits", "sandbox"] {
             let text = format!(r#"{{"{field}": {value}}}"#);
             let part = gateway(text.as_bytes(), Path::new("g"), &env);
             assert!(!lines(&part).join("\n").contains("MARKER"), "{text}");
