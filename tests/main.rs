@@ -28,6 +28,7 @@ mod statistics;
 mod statistics_kept;
 mod streaming;
 mod tls;
+mod trace_context;
 mod upstreams;
 mod websocket;
 mod websocket_ends;

@@ -19,6 +19,7 @@ pub mod reuse;
 pub mod settle;
 pub mod sockets;
 mod source;
+pub mod trace;
 pub mod worker;
 
 use std::net::IpAddr;
@@ -44,6 +45,7 @@ use crate::exchange::relay::Reply;
 use crate::exchange::relay::websocket::{Accepted, Observer};
 use crate::exchange::settle::Settle;
 use crate::exchange::source::Source;
+use crate::exchange::trace::TraceId;
 use crate::exchange::worker::{Counted, View, Worker, WorkerChannel, WorkerPlugin};
 use crate::json::Query;
 use crate::meter::{MessageMeter, Meter};
@@ -74,6 +76,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
     let origins = &view.generation.config.gateway.cors_origins;
     let browser = cors::allowed(&parts.headers, origins);
     let mut settle = Settle::begin(worker.clone(), parts.method.clone(), parts.uri.clone(), client.address.clone());
+    settle.trace_id = TraceId::of(&parts.headers);
     let mut reply = match &browser {
         Some(allowed) if checked.is_ok() && cors::is_preflight(&parts.method, &parts.headers) => {
             let reply = allowed.preflight::<Option<Bytes>>(&parts.headers).map(Reply::Whole);

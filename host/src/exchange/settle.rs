@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::config::ProxyKey;
 use crate::error::{Failure, Origin};
+use crate::exchange::trace::TraceId;
 use crate::exchange::worker::{Counted, RequestId, Worker, WorkerChannel};
 use crate::meter::Usage;
 use crate::stats::{Ended, Failed, Level, Outcome, Signals, Transport, Usages, unix_time_s};
@@ -102,6 +103,8 @@ impl Served {
 pub struct Settle {
     worker: Rc<Worker>,
     pub request_id: RequestId,
+    /// Of the trace that the client says the request is part of.
+    pub trace_id: Option<TraceId>,
     started: Instant,
     method: Method,
     uri: Uri,
@@ -139,6 +142,7 @@ impl Settle {
     pub fn begin(worker: Rc<Worker>, method: Method, uri: Uri, client: HeaderValue) -> Self {
         Self {
             request_id: worker.next_request_id(),
+            trace_id: None,
             worker,
             started: Instant::now(),
             method,
@@ -367,7 +371,8 @@ impl Settle {
         if let Some(failure) = &self.failure
             && failure.cause.is_some()
         {
-            tracing::warn!(request_id = &*self.request_id, code = failure.code(), "{failure}");
+            let trace_id = self.trace_id.as_deref();
+            tracing::warn!(request_id = &*self.request_id, trace_id, code = failure.code(), "{failure}");
         }
         let Some(access_log) = &self.worker.access_log else { return };
         let line = Line::new(self, duration_us, ended);

@@ -9,12 +9,14 @@ use crate::error::Failure;
 use crate::meter::Usage;
 use crate::stats::Outcome;
 
-/// One line of the access log. Never a query (it may carry credentials), a header or a key.
+/// One line of the access log. Never a query (it may carry credentials), a header (but a trace's id) or a key.
 #[derive(Serialize)]
 pub struct Line<'a> {
     #[serde(serialize_with = "display")]
     time: humantime::Rfc3339Timestamp,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
     client_address: &'a str,
     method: &'a str,
     path: &'a str,
@@ -64,6 +66,7 @@ impl<'a> Line<'a> {
         Self {
             time: humantime::format_rfc3339_millis(ended),
             request_id: &settle.request_id,
+            trace_id: settle.trace_id.as_deref(),
             client_address: settle.client.to_str().unwrap_or_default(),
             method: settle.method.as_str(),
             path: settle.uri.path(),
