@@ -15,6 +15,7 @@ mod http;
 mod identity;
 mod limits;
 mod metrics;
+mod operational_log;
 mod pages;
 mod pages_access;
 mod plugins;
