@@ -127,9 +127,13 @@ impl Sink for LogFile {
         {
             self.rotate(rotation);
         }
+        let written_to = self.identity;
         if self.write(lines)? == 0 {
             self.follow()?;
-            self.write(lines)?;
+            // A path such as `/dev/stderr` may lead to a file without a name.
+            if self.identity != written_to {
+                self.write(lines)?;
+            }
         }
         Ok(())
     }

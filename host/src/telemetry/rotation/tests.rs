@@ -153,6 +153,20 @@ fn a_deleted_file_takes_no_line_with_it() {
 }
 
 #[test]
+fn a_file_without_a_name_to_which_the_path_leads_takes_a_line_once() {
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    let mut file = tempfile::tempfile().unwrap();
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let mut log = LogFile::open(&path, None).unwrap();
+    log.put(b"a\n").unwrap();
+    log.put(b"b\n").unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "a\nb\n");
+}
+
+#[test]
 fn a_file_that_was_cut_is_not_full() {
     let folder = Folder::new();
     let mut log = folder.log(4, 1);
