@@ -35,6 +35,33 @@ async fn posted(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &
 }
 
 #[tokio::test]
+async fn a_reply_whose_usage_is_read_is_asked_for_uncompressed_unless_the_plan_says_otherwise() {
+    let upstream = Upstream::echo().await;
+    let meters = json!([[{"name": "input", "alternatives": [["/usage/input"]], "fold": "last"}]]);
+    let set = json!([["set", "accept-encoding", "br"]]);
+    let if_absent = json!([["set-if-absent", "accept-encoding", "br"]]);
+    let remove = json!([["remove", "accept-encoding"]]);
+    for (plan, clients, expected) in [
+        (json!({"meters": 0}), Some("gzip, br"), &["identity"][..]),
+        (json!({"meters": 0}), None, &["identity"]),
+        (json!({"meters": 0, "headers": [["set", "x-other", "y"]]}), Some("gzip"), &["identity"]),
+        (json!({"meters": 0, "headers": set}), Some("gzip"), &["br"]),
+        (json!({"meters": 0, "headers": if_absent}), Some("gzip"), &["gzip"]),
+        (json!({"meters": 0, "headers": remove}), Some("gzip"), &[]),
+        (json!({}), Some("gzip, br"), &["gzip, br"]),
+        (json!({}), None, &[]),
+    ] {
+        let settings = json!({"quiet": true, "profile": {"meters": meters}, "plan": plan});
+        let gateway = Gateway::start(Conf::new(&upstream.url()).settings(settings)).await;
+        let bearer = format!("Bearer {KEY}");
+        let fields = [("authorization", Some(bearer.as_str())), ("accept-encoding", clients)];
+        let fields: Vec<_> = fields.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
+        let reply = posted(&gateway, "/x", &fields, "{}").await;
+        assert_eq!(reply.echoed("accept-encoding"), expected, "{plan} {clients:?}");
+    }
+}
+
+#[tokio::test]
 async fn headers_are_set_set_if_absent_and_removed_in_the_plans_order() {
     let plan = json!({"headers": [
         ["set", "x-set", "by the plan"],

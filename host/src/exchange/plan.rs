@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -35,6 +35,8 @@ pub struct Prepared {
     pub endpoint: Arc<Endpoint>,
     pub target: PathAndQuery,
     pub body_edits: Vec<edit::BodyEdit>,
+    /// The reply shall come uncompressed.
+    pub asks_identity: bool,
     /// Credential headers, set after every edit.
     pub credentials: Vec<(HeaderName, HeaderValue)>,
 }
@@ -97,7 +99,19 @@ fn prepare(plan: Plan, channel: &Channel, transport: Transport) -> Result<Answer
     let target = PathAndQuery::try_from(target)
         .map_err(|_| Failure::new(Kind::PluginAnswer, "the plugin's plan has a path or query that no URI can have"))?;
     let body_edits = plan.body.iter().map(body_edit).collect();
-    Ok(Answer::Send(Rc::new(Prepared { plan, endpoint, target, body_edits, credentials })))
+    let asks_identity = transport == Transport::Http && asks_identity(&plan);
+    Ok(Answer::Send(Rc::new(Prepared { plan, endpoint, target, body_edits, asks_identity, credentials })))
+}
+
+/// Meters read only what is not compressed, and a compressed stream arrives in lumps. A plan that says itself how the
+/// reply may be encoded has thought of that.
+fn asks_identity(plan: &Plan) -> bool {
+    let names_coding = |edit: &HeaderEdit| match edit {
+        HeaderEdit::Set(name, _) | HeaderEdit::SetIfAbsent(name, _) | HeaderEdit::Remove(name) => {
+            name == ACCEPT_ENCODING
+        }
+    };
+    plan.meters.is_some() && !plan.headers.iter().any(names_coding)
 }
 
 /// The query without the parameters that credentials take the place of, however they are spelt; all else as it was.
@@ -145,6 +159,9 @@ fn sensitive(value: &str, channel: &Channel) -> Result<HeaderValue, Failure> {
 impl Prepared {
     /// The client's headers become the upstream's: edits in the plugin's order, then credentials.
     pub fn edit_headers(&self, headers: &mut http::HeaderMap) {
+        if self.asks_identity {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         for edit in &self.plan.headers {
             match edit {
                 HeaderEdit::Set(name, value) => {

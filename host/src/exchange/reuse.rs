@@ -179,6 +179,7 @@ mod tests {
             endpoint,
             target,
             body_edits: Vec::new(),
+            asks_identity: false,
             credentials: Vec::new(),
         }))
     }

@@ -10,9 +10,7 @@ mod usage;
 use shared::rewrites::{PATH_REWRITE, Rewrite, Rewrites, WEBSOCKET_ENDPOINTS};
 use shared::settings::{Object, parse};
 use shared::short::resource;
-use shared::{
-    Answer, Channel, ChannelConfig, Configured, HeaderEdit, Placement, Presented, Profile, Refusal, Request, Reuse,
-};
+use shared::{Answer, Channel, ChannelConfig, Configured, Placement, Presented, Profile, Refusal, Request, Reuse};
 
 use route::Api;
 
@@ -65,18 +63,10 @@ impl Channel for Gemini {
                 }
             }
         }
-        // A compressed stream arrives in lumps.
-        if is_streaming(&request, &plan.path, plan.query.as_deref()) {
-            plan.headers.push(HeaderEdit::Set(("accept-encoding".to_owned(), "identity".to_owned())));
-        }
         plan.meters = usage::of(&request, &plan.path);
         plan.model = route::model(&plan.path, request.model.as_deref()).map(str::to_owned);
         Answer::Send(plan)
     }
-}
-
-fn is_streaming(request: &Request, path: &str, query: Option<&str>) -> bool {
-    request.streaming || path.ends_with(":streamGenerateContent") || shared::query_value(query, "alt") == Some("sse")
 }
 
 /// An OpenAI path led to a native method, as some configurations have it.

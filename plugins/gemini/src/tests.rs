@@ -174,23 +174,6 @@ fn a_constrained_socket_goes_with_the_clients_own_token_and_never_with_our_key()
 }
 
 #[test]
-fn streams_are_asked_for_uncompressed() {
-    let native = "/v1beta/models/gemini-2.5-flash:streamGenerateContent";
-    let plain = "/v1beta/models/gemini-2.5-flash:generateContent";
-    for (request, expected) in [
-        (request("POST", native, google()), true),
-        (Request { query: Some("x=1&alt=sse".into()), ..request("POST", plain, google()) }, true),
-        (Request { streaming: true, ..chat("gemini-2.5-flash") }, true),
-        (request("POST", plain, google()), false),
-        (chat("gemini-2.5-flash"), false),
-    ] {
-        let identity = HeaderEdit::Set(("accept-encoding".into(), "identity".into()));
-        let expected = if expected { vec![identity] } else { vec![] };
-        assert_eq!(decide(request).unwrap().headers, expected);
-    }
-}
-
-#[test]
 fn the_model_is_read_out_of_a_native_path() {
     for (path, expected) in [
         ("/v1beta/models/gemini-2.5-flash:generateContent", Some("gemini-2.5-flash")),
