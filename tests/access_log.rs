@@ -9,23 +9,13 @@ use http_body_util::BodyExt;
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
+use crate::support::access_log::lines;
 use crate::support::client::open;
-use crate::support::{Conf, Gateway, KEY, Upstream, ask, ask::request, call, get, reply, stream, whole};
+use crate::support::{Conf, Gateway, KEY, Upstream, access_log, ask, ask::request, call, get, reply, stream, whole};
 
 /// A configuration whose access log is a file, and that file.
 fn logged(upstream: &Upstream) -> (Conf, PathBuf) {
-    let conf = Conf::new(&upstream.url());
-    let path = conf.folder().join("access.log");
-    (conf.gateway("access_log", path.to_str().unwrap()), path)
-}
-
-/// Everything that was logged; the gateway ends for it.
-async fn lines(mut gateway: Gateway, path: &PathBuf) -> Vec<Value> {
-    gateway.stop();
-    gateway.ended().await;
-    let text = std::fs::read_to_string(path).unwrap();
-    assert!(text.is_empty() || text.ends_with('\n'));
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    access_log::file(Conf::new(&upstream.url()))
 }
 
 /// The fields of a line that differ from run to run are checked and taken out; the rest is given back.

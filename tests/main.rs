@@ -31,6 +31,7 @@ mod streaming;
 mod tls;
 mod trace_context;
 mod upstreams;
+mod usage_ask;
 mod websocket;
 mod websocket_ends;
 mod websocket_frames;

@@ -31,6 +31,7 @@ use std::time::Duration;
 use crate::digest::sha256;
 pub use admin::{Admin, AdminToken};
 use certificate::Certificate;
+pub use file::UsageSource;
 use indexmap::IndexMap;
 
 /// The configuration of one generation.
@@ -72,6 +73,7 @@ pub struct Channel {
     /// The share among equal priorities; those with 0 come last, as the proxy key lists them.
     pub weight: u32,
     pub timeouts: Timeouts,
+    pub usage: UsageSource,
 }
 
 /// One upstream address, resolved from a URL at load time.

@@ -20,6 +20,7 @@ pub mod settle;
 pub mod sockets;
 mod source;
 pub mod trace;
+mod usage;
 pub mod worker;
 
 use std::net::IpAddr;
@@ -34,15 +35,15 @@ use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
-use crate::config::Limits;
+use crate::config::{Limits, UsageSource};
 use crate::error::{Failure, Kind};
 use crate::exchange::classify::{Held, ReadLimits};
 use crate::exchange::decide::{Decided, Refusals};
 use crate::exchange::handshake::Offered;
 use crate::exchange::identify::{Form, Identified};
 use crate::exchange::plan::Prepared;
-use crate::exchange::relay::Reply;
 use crate::exchange::relay::websocket::{Accepted, Observer};
+use crate::exchange::relay::{Filtered, Reply};
 use crate::exchange::settle::Settle;
 use crate::exchange::source::Source;
 use crate::exchange::trace::TraceId;
@@ -91,7 +92,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
                 Err(failure) => Err(failure),
             };
             let reply = match outcome {
-                Ok(Forwarded::Reply(reply, meter)) => relay::relay(reply, settle, meter),
+                Ok(Forwarded::Reply(reply, meter, filter)) => relay::relay(reply, settle, meter, filter),
                 Ok(Forwarded::Socket(socket)) => socket.relay(worker.clone(), view.clone(), settle),
                 Err(failure) => {
                     let reply = failure_reply(&failure, &request_id);
@@ -111,7 +112,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
 /// What came of sending the request upstream.
 #[expect(clippy::large_enum_variant, reason = "most are the large one, and each is taken apart at once")]
 enum Forwarded {
-    Reply(Response<ReplyBody>, Option<Meter>),
+    Reply(Response<ReplyBody>, Option<Meter>, Option<Box<Filtered>>),
     Socket(Box<Socket>),
 }
 
@@ -171,11 +172,16 @@ async fn run(
     let decided = decided(worker, candidates, &parts, Transport::Http, &source, &identified, settle).await?;
     let Decided { channel, prepared } = decided;
 
+    let may_ask_usage = channel.channel.usage == UsageSource::Ask && usage::may_be_asked_for(&prepared, &parts);
+    if may_ask_usage {
+        source = Box::pin(source.read_if_telling(&parts, read_limits, worker)).await?;
+    }
     make_upstreams(&mut parts, client, &prepared);
     if !prepared.plan.body.is_empty() {
         // In a box: few plans edit bodies, and the exchange's future is moved about.
         source = Box::pin(source.edited(&prepared, read_limits, worker)).await?;
     }
+    let asked_usage = may_ask_usage && Box::pin(usage::ask(&mut source)).await;
     let (mut body, reservation) = source.into_request_body();
     settle.attempt(body.count(), prepared.plan.meters.is_some());
     let is_head = parts.method == Method::HEAD;
@@ -188,7 +194,8 @@ async fn run(
     settle.replied(reply.status());
     let plugin = channel.plugin.as_ref().ok();
     let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
-    Ok(Forwarded::Reply(reply, meter))
+    let is_filtered = asked_usage && meter.as_ref().is_some_and(Meter::reads_events);
+    Ok(Forwarded::Reply(reply, meter, is_filtered.then(Box::default)))
 }
 
 /// A handshake: the upstream's comes first, and only when it has succeeded does the client get its own.
@@ -221,7 +228,7 @@ async fn open_socket(
             opening.check_refusal(reply.status())?;
             settle.replied(reply.status());
             let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
-            Ok(Forwarded::Reply(reply, meter))
+            Ok(Forwarded::Reply(reply, meter, None))
         }
         Upgrade::Switched(mut headers, tunnel) => {
             let chosen = handshake::verify(&asked, &headers)?;

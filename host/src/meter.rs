@@ -4,12 +4,14 @@
 //! A meter never holds a reply up, never keeps a piece of it and never fails an exchange: what cannot be read is
 //! flagged and left out. It reads only what is not compressed.
 
+mod extra_chunk;
 mod message;
 mod set;
 mod sse;
 
 use std::sync::Arc;
 
+pub use extra_chunk::ExtraChunk;
 pub use message::MessageMeter;
 pub use set::{CompiledMeters, Fold, MeterError, MeterSpec, Usage};
 
@@ -69,6 +71,11 @@ impl Meter {
         };
         let scanner = Scanner::new(Arc::clone(set.query()), documents);
         Some(Self { totals: Totals::new(&set), scanner, framing, set })
+    }
+
+    /// Whether the reply is a stream of events.
+    pub fn reads_events(&self) -> bool {
+        matches!(self.framing, Framing::Events { .. })
     }
 
     /// The next piece of the body.

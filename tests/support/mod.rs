@@ -1,5 +1,6 @@
 //! What makes a test read in ten lines: a gateway, upstreams that are closures, clients; all on port 0.
 
+pub mod access_log;
 pub mod ask;
 pub mod binary;
 pub mod client;

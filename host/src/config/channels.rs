@@ -139,6 +139,7 @@ impl Draft<'_, '_> {
                 first_byte: Duration::from_millis(file.first_byte_timeout_ms.unwrap_or(REPLY_TIMEOUT_MS).into()),
                 idle: Duration::from_millis(file.idle_timeout_ms.unwrap_or(REPLY_TIMEOUT_MS).into()),
             },
+            usage: file.usage.unwrap_or_default(),
         }
     }
 

@@ -87,6 +87,18 @@ pub struct ChannelFile {
     /// Milliseconds between two pieces of a reply; default 600000.
     #[schemars(range(min = 1, max = 86_400_000))]
     pub idle_timeout_ms: Option<u32>,
+    /// How a stream's usage comes to be known: `read` what the provider says (the default), or `ask` for it where the
+    /// client does not, and take the extra chunk out of the reply again.
+    pub usage: Option<UsageSource>,
+}
+
+/// How a stream's usage comes to be known: as the provider tells it to the client, or because the host asks too.
+#[derive(Deserialize, JsonSchema, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageSource {
+    #[default]
+    Read,
+    Ask,
 }
 
 #[derive(Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq)]

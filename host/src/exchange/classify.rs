@@ -1,6 +1,6 @@
 //! What kind of request is this, and what does its body say?
 //!
-//! The body is read only where a plugin's profile asks for it, up to `inspect_bytes_max` and under a budget for the
+//! The body is read only where a plugin's profile (or the channel, for usage) asks for it, up to `inspect_bytes_max` and under a budget for the
 //! whole process; what was read goes upstream unchanged. It is read to its end: JSON allows a member twice, parsers
 //! take the last one, and a request must not be routed by one `model` and served by another.
 
@@ -73,9 +73,20 @@ pub fn transport(parts: &Parts) -> Transport {
 
 /// Whether this body could tell what a profile asks for.
 pub fn is_readable(headers: &HeaderMap, body: &Incoming, bytes_max: usize) -> bool {
-    let encoded = names::has(headers, &CONTENT_ENCODING)
-        && headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
-    !body.is_end_stream() && !encoded && kind(headers) != Content::Other && body.size_hint().lower() <= bytes_max as u64
+    !body.is_end_stream()
+        && !is_encoded(headers)
+        && kind(headers) != Content::Other
+        && body.size_hint().lower() <= bytes_max as u64
+}
+
+/// Whether the body is JSON, and can be read.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    !is_encoded(headers) && kind(headers) == Content::Json
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    names::has(headers, &CONTENT_ENCODING)
+        && headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Reads the body to its end, or to the limit.
@@ -202,19 +213,8 @@ impl Fields {
     }
 
     async fn read_json(&self, body: &[u8], facts: &mut Facts) {
-        let mut scanner = json::Scanner::new(self.query.clone(), Documents::One);
-        for (index, piece) in body.chunks(SCAN_BYTES_MAX).enumerate() {
-            if index > 0 {
-                tokio::task::yield_now().await;
-            }
-            if scanner.push(piece).is_err() {
-                return;
-            }
-        }
         // What is not JSON is for the provider to refuse, in its own words.
-        if scanner.finish().is_err() {
-            return;
-        }
+        let Some(scanner) = scan(&self.query, body).await else { return };
         let text = |index| scanner.found_text(index).map(std::borrow::Cow::into_owned);
         let mut fields = 0;
         if self.reads_model {
@@ -226,6 +226,19 @@ impl Fields {
             *field = text(fields + index);
         }
     }
+}
+
+/// Looks through a JSON body; none where it is no JSON.
+pub async fn scan(query: &Arc<json::Query>, body: &[u8]) -> Option<json::Scanner> {
+    let mut scanner = json::Scanner::new(query.clone(), Documents::One);
+    for (index, piece) in body.chunks(SCAN_BYTES_MAX).enumerate() {
+        if index > 0 {
+            tokio::task::yield_now().await;
+        }
+        scanner.push(piece).ok()?;
+    }
+    scanner.finish().ok()?;
+    Some(scanner)
 }
 
 #[derive(PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::config::{Endpoint, Timeouts};
 use crate::error::{Failure, Kind};
 use crate::exchange::names;
 use crate::exchange::plan::Prepared;
-use crate::json::edit::{self, EditFault};
+use crate::json::edit::{self, BodyEdit, EditFault};
 use crate::upstream::{ReplyBody, RequestBody, Upgrade, Upstream};
 
 /// Bodies longer than this are edited on a thread of their own, not on the worker.
@@ -121,13 +121,12 @@ pub fn add_forwarded(headers: &mut HeaderMap, client: &HeaderValue, host: Option
     };
 }
 
-/// The body with the plan's edits, every other byte as it was.
-pub async fn edited_body(bytes: Bytes, prepared: &Prepared) -> Result<Bytes, Failure> {
-    let edits = &prepared.body_edits;
+/// The body with these edits, every other byte as it was.
+pub async fn edited_body(bytes: Bytes, edits: &[BodyEdit]) -> Result<Bytes, Failure> {
     let result = if bytes.len().saturating_mul(edits.len()) <= EDIT_INLINE_BYTES_MAX {
         edit::apply(&bytes, edits)
     } else {
-        let edits = edits.clone();
+        let edits = edits.to_vec();
         tokio::task::spawn_blocking(move || edit::apply(&bytes, &edits))
             .await
             .map_err(|error| Failure::new(Kind::BodyEdit, "the request's body could not be edited").because(error))?

@@ -1,8 +1,9 @@
-//! Streams the reply: frames go out as they come in, none is kept.
+//! Streams the reply: frames go out as they come in, none is kept (but see [`Filtered`]).
 //!
 //! The end of a reply is told apart from its breaking off: an error ends the client's stream as broken, so that no
 //! client takes half an answer for a whole one.
 
+mod filtered;
 pub mod websocket;
 
 use std::pin::Pin;
@@ -17,6 +18,9 @@ use crate::error::Failure;
 use crate::exchange::settle::Settle;
 use crate::meter::Meter;
 use crate::upstream::ReplyBody;
+
+pub use filtered::Filtered;
+use filtered::Polled;
 
 /// On every reply, the gateway's own included.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-aiproxy-request-id");
@@ -35,14 +39,21 @@ pub struct Relayed {
     body: ReplyBody,
     settle: Settle,
     meter: Option<Meter>,
+    /// Where the client shall not see all that the meter sees.
+    filter: Option<Box<Filtered>>,
     ended: bool,
 }
 
 /// Joins the upstream's reply with the guard that settles the exchange.
-pub fn relay(reply: Response<ReplyBody>, settle: Settle, meter: Option<Meter>) -> Response<Reply> {
+pub fn relay(
+    reply: Response<ReplyBody>,
+    settle: Settle,
+    meter: Option<Meter>,
+    filter: Option<Box<Filtered>>,
+) -> Response<Reply> {
     reply.map(|body| {
-        let mut relayed = Relayed { body, settle, meter, ended: false };
-        if relayed.body.is_end_stream() {
+        let mut relayed = Relayed { body, settle, meter, filter, ended: false };
+        if relayed.is_at_end() {
             relayed.end();
         }
         Reply::Relayed(Box::new(relayed))
@@ -55,6 +66,29 @@ pub fn with_request_id<B>(reply: &mut Response<B>, request_id: &str) {
 }
 
 impl Relayed {
+    /// The next frame for the client.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        let Self { body, meter, filter, .. } = self;
+        let mut upstream = || {
+            let polled = ready!(Pin::new(&mut *body).poll_frame(cx));
+            if let (Some(Ok(frame)), Some(meter)) = (&polled, &mut *meter)
+                && let Some(data) = frame.data_ref()
+            {
+                meter.push(data);
+            }
+            Poll::Ready(polled)
+        };
+        match filter {
+            None => upstream(),
+            Some(filter) => filter.poll(upstream),
+        }
+    }
+
+    /// Nothing is to come; false says nothing.
+    fn is_at_end(&self) -> bool {
+        self.filter.is_none() && self.body.is_end_stream()
+    }
+
     fn end(&mut self) {
         if !self.ended {
             self.ended = true;
@@ -87,16 +121,13 @@ impl Body for Reply {
             Self::Switch(_) => return Poll::Ready(None),
             Self::Relayed(relayed) => relayed,
         };
-        match ready!(Pin::new(&mut relayed.body).poll_frame(cx)) {
+        match ready!(relayed.poll_next(cx)) {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     relayed.settle.relayed(data.len());
-                    if let Some(meter) = &mut relayed.meter {
-                        meter.push(data);
-                    }
                 }
                 // With a length, hyper never asks for more than the last byte.
-                if relayed.body.is_end_stream() {
+                if relayed.is_at_end() {
                     relayed.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -116,7 +147,7 @@ impl Body for Reply {
         match self {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Switch(_) => true,
-            Self::Relayed(relayed) => relayed.body.is_end_stream(),
+            Self::Relayed(relayed) => relayed.is_at_end(),
         }
     }
 
@@ -124,6 +155,7 @@ impl Body for Reply {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Switch(_) => SizeHint::with_exact(0),
+            Self::Relayed(relayed) if relayed.filter.is_some() => SizeHint::default(),
             Self::Relayed(relayed) => relayed.body.size_hint(),
         }
     }

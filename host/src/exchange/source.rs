@@ -48,7 +48,7 @@ impl Source {
                 "this channel changes the request's body, and the body is larger than may be read for that",
             ));
         }
-        let bytes = forward::edited_body(held.bytes, prepared).await?;
+        let bytes = forward::edited_body(held.bytes, &prepared.body_edits).await?;
         Ok(Self::Held(Held { bytes, ..held }))
     }
 

@@ -20,6 +20,8 @@ pub struct EventStream {
     state: State,
     /// A line feed right after a carriage return belongs to it.
     after_return: bool,
+    /// The event has a line that is no comment.
+    has_field: bool,
     has_data: bool,
 }
 
@@ -32,7 +34,8 @@ enum State {
     /// Behind the colon, where one space is not data.
     Space,
     Data,
-    /// A comment, or a field of no interest.
+    Comment,
+    /// A field of no interest.
     Skip,
 }
 
@@ -47,8 +50,17 @@ const DATA: &[u8] = b"data";
 
 impl EventStream {
     pub fn push(&mut self, chunk: &[u8], mut part: impl FnMut(Part<'_>)) {
+        let mut rest = chunk;
+        while self.next_block(&mut rest, &mut part) {}
+    }
+
+    /// Reads on in a piece and takes what was read from it: true at the end of a block, which is an event with its
+    /// blank line, or a comment before an event's first field; false when the piece is used up. Where a block ends with
+    /// a carriage return, a line feed right behind it is read with the next one.
+    pub fn next_block(&mut self, chunk: &mut &[u8], mut part: impl FnMut(Part<'_>)) -> bool {
+        let whole = *chunk;
         let mut at = 0;
-        while let Some(&byte) = chunk.get(at) {
+        while let Some(&byte) = whole.get(at) {
             if std::mem::take(&mut self.after_return) && byte == b'\n' {
                 at += 1;
                 continue;
@@ -59,19 +71,23 @@ impl EventStream {
                         at += 1;
                         self.state = if matched + 1 == MARK.len() { State::Name(0) } else { State::Mark(matched + 1) };
                     } else {
-                        self.state = if matched == 0 { State::Name(0) } else { State::Skip };
+                        self.state = if matched == 0 { State::Name(0) } else { self.skip_field() };
                     }
                 }
+                State::Name(0) if byte == b'\r' || byte == b'\n' => {
+                    self.has_field = false;
+                    self.has_data = false;
+                    self.end_line(byte);
+                    *chunk = &whole[at + 1..];
+                    part(Part::End);
+                    return true;
+                }
+                State::Name(0) if byte == b':' => self.state = State::Comment,
                 State::Name(matched) => match byte {
                     b'\r' | b'\n' => {
-                        match matched {
-                            0 => {
-                                self.has_data = false;
-                                part(Part::End);
-                            }
-                            // A field without a colon has an empty value.
-                            4 => self.begin_data(&mut part),
-                            _ => {}
+                        // A field without a colon has an empty value.
+                        if matched == DATA.len() {
+                            self.begin_data(&mut part);
                         }
                         self.end_line(byte);
                         at += 1;
@@ -82,27 +98,35 @@ impl EventStream {
                         at += 1;
                     }
                     _ if DATA.get(matched) == Some(&byte) => {
+                        self.has_field = true;
                         self.state = State::Name(matched + 1);
                         at += 1;
                     }
-                    _ => self.state = State::Skip,
+                    _ => self.state = self.skip_field(),
                 },
                 State::Space => {
                     self.state = State::Data;
                     at += usize::from(byte == b' ');
                 }
-                State::Data | State::Skip => {
-                    let end = memchr2(b'\r', b'\n', &chunk[at..]).map(|length| at + length);
-                    let rest = &chunk[at..end.unwrap_or(chunk.len())];
+                State::Data | State::Comment | State::Skip => {
+                    let end = memchr2(b'\r', b'\n', &whole[at..]).map(|length| at + length);
+                    let rest = &whole[at..end.unwrap_or(whole.len())];
                     if matches!(self.state, State::Data) && !rest.is_empty() {
                         part(Part::Data(rest));
                     }
-                    let Some(end) = end else { return };
-                    self.end_line(chunk[end]);
+                    let Some(end) = end else { break };
+                    let is_block = matches!(self.state, State::Comment) && !self.has_field;
+                    self.end_line(whole[end]);
                     at = end + 1;
+                    if is_block {
+                        *chunk = &whole[at..];
+                        return true;
+                    }
                 }
             }
         }
+        *chunk = &[];
+        false
     }
 
     fn begin_data(&mut self, part: &mut impl FnMut(Part<'_>)) {
@@ -111,6 +135,11 @@ impl EventStream {
         } else {
             part(Part::Data(b""));
         }
+    }
+
+    fn skip_field(&mut self) -> State {
+        self.has_field = true;
+        State::Skip
     }
 
     fn end_line(&mut self, byte: u8) {
@@ -167,6 +196,24 @@ mod tests {
                 assert_eq!(events(&[&bytes[..cut], &bytes[cut..]]), expected, "{text:?} cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_block_is_an_event_or_a_comment_before_its_first_field() {
+        let text = b": a\r\n:b\nid: 1\n: c\ndata: x\n\n\ndata: y\n: d\n\n";
+        let mut stream = EventStream::default();
+        let mut rest = &text[..];
+        let mut blocks = Vec::new();
+        loop {
+            let before = rest;
+            let ended = stream.next_block(&mut rest, |_| {});
+            blocks.push(std::str::from_utf8(&before[..before.len() - rest.len()]).unwrap());
+            if !ended {
+                break;
+            }
+        }
+        let expected = [": a\r", "\n:b\n", "id: 1\n: c\ndata: x\n\n", "\n", "data: y\n: d\n\n", ""];
+        assert_eq!(blocks, expected);
     }
 
     /// The standard's algorithm on the whole text, line by line.

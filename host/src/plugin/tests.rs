@@ -9,10 +9,10 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Channel, Endpoint, Sandbox, Secret, Timeouts};
+use crate::config::{Channel, Endpoint, Sandbox, Secret, Timeouts, UsageSource};
 use crate::error::{Failure, Kind};
 
-fn engine() -> &'static Arc<Engine> {
+pub(super) fn engine() -> &'static Arc<Engine> {
     static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
     ENGINE.get_or_init(|| {
         Engine::new(EngineOptions { pool_instances: 50, spares: 2, ..EngineOptions::default() }).unwrap()
@@ -24,7 +24,7 @@ fn puppet() -> Arc<Version> {
     VERSION.get_or_init(|| engine().load("puppet", guests::puppet()).unwrap()).clone()
 }
 
-fn channel(settings: &Value) -> Arc<Channel> {
+pub(super) fn channel(settings: &Value) -> Arc<Channel> {
     let endpoint = Arc::new(Endpoint {
         tls: false,
         host: "127.0.0.1".into(),
@@ -50,6 +50,7 @@ fn channel(settings: &Value) -> Arc<Channel> {
         priority: 0,
         weight: 1,
         timeouts: Timeouts { connect: second, first_byte: second, idle: second },
+        usage: UsageSource::Read,
     })
 }
 

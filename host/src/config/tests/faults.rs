@@ -40,6 +40,10 @@ const CHANNEL_FAULTS: &[(&str, &str)] = &[
         r#""status": "on", URL"#,
         "error: c.json:2:11: channels.a.status: has a value that is not known; write one of \"active\", \"disabled\", \"inactive\"",
     ),
+    (
+        r#""usage": "count", URL"#,
+        "error: c.json:2:10: channels.a.usage: has a value that is not known; write one of \"read\", \"ask\"",
+    ),
     (r#""timeout": 0, URL"#, "error: c.json:2:12: channels.a.timeout: is too small; write a number from 1 to 600"),
     (r#""timeout": 601, URL"#, "error: c.json:2:12: channels.a.timeout: is too large; write a number from 1 to 600"),
     (

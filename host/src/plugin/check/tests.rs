@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use proptest::prelude::{any, prop_assert, proptest};
 
 use super::*;
-use crate::config::{Secret, Timeouts};
+use crate::config::{Secret, Timeouts, UsageSource};
 
 fn channel() -> Channel {
     let endpoint = Arc::new(Endpoint {
@@ -32,6 +32,7 @@ fn channel() -> Channel {
         priority: 0,
         weight: 1,
         timeouts: Timeouts { connect: second, first_byte: second, idle: second },
+        usage: UsageSource::Read,
     }
 }
 
