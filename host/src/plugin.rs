@@ -29,6 +29,8 @@ pub use self::load::{LoadError, Version};
 pub use self::pool::Instances;
 
 #[cfg(test)]
+pub mod defaults;
+#[cfg(test)]
 #[path = "../../tests/support/guests.rs"]
 mod guests;
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crate::exchange::reuse::Answers;
 use crate::exchange::sockets::Sockets;
 use crate::generation::{ChannelState, Generation, Status};
 use crate::json::{Pointer, Query};
-use crate::meter::{CompiledMeters, Fold, MessageMeter, Meter, MeterSpec};
-use crate::plugin::{self, Deployed, Instances, Plan, Profile};
+use crate::meter::{CompiledMeters, MessageMeter, Meter};
+use crate::plugin::{Deployed, Instances, Plan, Profile};
 use crate::stats::{Asker, PluginCallCounters, Registry, Signals, WorkerCounters};
 use crate::telemetry::LineBuffer;
 use crate::upstream::Upstream;
@@ -265,7 +265,7 @@ impl WorkerChannel {
                         calls: counters.plugin(&deployed.version.name),
                         fields: Fields::new(&deployed.profile),
                         socket_model: socket_model(&deployed.profile),
-                        meters: deployed.profile.meters.iter().map(|set| compiled(set)).collect(),
+                        meters: deployed.profile.compiled_meters(),
                     })
                 }))
             }
@@ -295,22 +295,6 @@ fn socket_model(profile: &Profile) -> Option<Arc<Query>> {
         .map(|text| Pointer::parse(text).expect("a profile's pointers are checked"))
         .collect();
     (!pointers.is_empty()).then(|| Arc::new(Query::new(&pointers, MODEL_BYTES_MAX)))
-}
-
-fn compiled(set: &[plugin::Meter]) -> Arc<CompiledMeters> {
-    let specs: Vec<_> = set
-        .iter()
-        .map(|meter| MeterSpec {
-            name: meter.name.clone(),
-            alternatives: meter.alternatives.clone(),
-            fold: match meter.fold {
-                plugin::Fold::Last => Fold::Last,
-                plugin::Fold::Sum => Fold::Sum,
-            },
-            group: meter.group.clone(),
-        })
-        .collect();
-    Arc::new(CompiledMeters::compile(&specs).expect("a profile's pointers are checked"))
 }
 
 /// A share of a budget of the whole process; given back when dropped.

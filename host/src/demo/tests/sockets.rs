@@ -5,7 +5,6 @@ mod inference;
 mod live;
 mod realtime;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -19,9 +18,8 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::{BAILIAN, Demo, GEMINI, GEMINI_BEARER, Header};
 use crate::demo::sound;
-use crate::generation::{Folders, Loader};
-use crate::meter::{CompiledMeters, Fold, Meter, MeterSpec};
-use crate::plugin::{self, Engine, EngineOptions};
+use crate::meter::MessageMeter;
+use crate::plugin::defaults;
 
 const INFERENCE: &str = "/api-ws/v1/inference";
 const OMNI: &str = "/api-ws/v1/realtime?model=qwen3-omni-flash-realtime";
@@ -197,31 +195,11 @@ async fn a_message_that_is_too_large_ends_the_socket() {
 }
 
 /// What a default plugin's meters make of these messages; `set` is the number of the set in its profile.
-fn metered(plugin: &str, set: usize, messages: &[Value]) -> Vec<(String, f64)> {
-    let folder = tempfile::tempdir().unwrap();
-    let conf = folder.path().join("conf");
-    std::fs::create_dir(&conf).unwrap();
-    let channels = json!({"channels": {plugin: {"name": "C", "api_key": "k", "base_url": "http://127.0.0.1:9"}}});
-    std::fs::write(conf.join("channels_config.json"), channels.to_string()).unwrap();
-    let keys = json!([{"proxy_key": "sk-proxy-0123456789abcdef", "id": "tester", "channel": plugin}]);
-    std::fs::write(conf.join("api_keys.json"), keys.to_string()).unwrap();
-    let engine = Engine::new(EngineOptions::default()).unwrap();
-    let mut loader = Loader::new(engine, Folders { conf, plugins: folder.path().join("plugins") });
-    let generation = loader.first(|_| {}).unwrap_or_else(|refused| panic!("{:?}", refused.problems)).0;
-    let profile = &generation.channels[plugin].deployed.as_ref().unwrap().profile;
-    let specs = profile.meters[set].iter().map(|meter| MeterSpec {
-        name: meter.name.clone(),
-        alternatives: meter.alternatives.clone(),
-        fold: match meter.fold {
-            plugin::Fold::Last => Fold::Last,
-            plugin::Fold::Sum => Fold::Sum,
-        },
-        group: meter.group.clone(),
-    });
-    let compiled = CompiledMeters::compile(&specs.collect::<Vec<_>>()).unwrap();
-    let mut meter = Meter::new(Arc::new(compiled), Some("application/x-ndjson"), None).unwrap();
+fn metered(plugin: &'static str, set: usize, messages: &[Value]) -> Vec<(String, f64)> {
+    let set = defaults::deployed(plugin).profile.compiled_meters().swap_remove(set);
+    let mut meter = MessageMeter::new(set);
     for message in messages {
-        meter.push(format!("{message}\n").as_bytes());
+        meter.text(message.to_string().as_bytes());
     }
     let usage = meter.finish();
     assert!(!usage.is_partial);

@@ -1,9 +1,12 @@
 //! What a plugin declared when it was configured.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use super::names::{pointer, visible_header};
 use super::shown;
+use crate::meter::{CompiledMeters, Fold, MeterSpec};
 use crate::plugin::bindings::types;
 
 const HEADERS_MAX: usize = 64;
@@ -42,6 +45,27 @@ impl Profile {
         }
         Ok(Self { headers, reads_model, body, socket_model, meters, reuse })
     }
+
+    /// The sets of meters, ready for replies.
+    pub fn compiled_meters(&self) -> Vec<Arc<CompiledMeters>> {
+        self.meters.iter().map(|set| compiled(set)).collect()
+    }
+}
+
+fn compiled(set: &[types::Meter]) -> Arc<CompiledMeters> {
+    let specs: Vec<_> = set
+        .iter()
+        .map(|meter| MeterSpec {
+            name: meter.name.clone(),
+            alternatives: meter.alternatives.clone(),
+            fold: match meter.fold {
+                types::Fold::Last => Fold::Last,
+                types::Fold::Sum => Fold::Sum,
+            },
+            group: meter.group.clone(),
+        })
+        .collect();
+    Arc::new(CompiledMeters::compile(&specs).expect("a profile's pointers are checked"))
 }
 
 fn meter(meter: &types::Meter) -> Result<(), String> {
