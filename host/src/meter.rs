@@ -153,4 +153,6 @@ impl Event {
 }
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;

@@ -95,10 +95,12 @@ pub fn anthropic() -> Vec<Meter> {
     ]
 }
 
-/// A socket with OpenAI's realtime events: `response.done` carries the usage of one response.
+/// A socket with OpenAI's realtime events: `response.done` carries the usage of one response, and
+/// `conversation.item.input_audio_transcription.completed` that of the model that wrote down what it heard.
 #[must_use]
 pub fn realtime() -> Vec<Meter> {
     let by_response = |name, alternatives| last_by("/response/id", name, alternatives);
+    let by_item = |name, alternatives| last_by("/item_id", name, alternatives);
     vec![
         by_response("input", &[&["/response/usage/input_tokens"]]),
         by_response("output", &[&["/response/usage/output_tokens"]]),
@@ -112,5 +114,8 @@ pub fn realtime() -> Vec<Meter> {
         ),
         // DashScope's models for speech, which are billed by what they say.
         by_response("characters", &[&["/response/usage/characters"]]),
+        by_item("input", &[&["/usage/input_tokens"]]),
+        by_item("output", &[&["/usage/output_tokens"]]),
+        by_item("seconds", &[&["/usage/seconds"]]),
     ]
 }
