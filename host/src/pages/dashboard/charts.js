@@ -107,7 +107,7 @@ class Chart {
 
   plotOptions() {
     const order = this.options.kind === "bars" ? [...this.series].reverse() : this.series;
-    const axis = { stroke: () => palette.of("faint"), font: "11px system-ui, sans-serif", ticks: { show: false } };
+    const axis = { stroke: () => palette.of("faint"), font: `11px ${getComputedStyle(document.body).fontFamily}`, ticks: { show: false } };
     const grid = { stroke: () => palette.of("grid"), width: 1 };
     return {
       width: this.canvas.clientWidth,
@@ -122,7 +122,8 @@ class Chart {
       },
       scales: {
         x: { time: true, range: () => [this.times[0], this.times.at(-1) + this.step] },
-        y: { range: (_, least, most) => [0, this.options.whole ? Math.max(most * 1.08, 4) : Math.max(most * 1.08, 1e-6)] },
+        // Room above the highest value; where there is none, an axis as for small ones.
+        y: { range: (_, least, most) => [0, this.options.whole ? Math.max(most * 1.08, 4) : most > 0 ? most * 1.08 : 1] },
       },
       axes: [
         { ...axis, grid: { show: false }, space: 64, size: 24, values: (_, ticks) => this.timeLabels(ticks) },
@@ -269,7 +270,7 @@ class Charts {
       .sort((a, b) => (a.id === "other") - (b.id === "other") || (a.id < b.id ? -1 : 1));
     const names = models.map(({ id }) => id);
     show(this.tokens, models.map(one =>
-      ({ ...one, label: one.id === "other" ? text("other") : one.id, color: modelColor(one.id, names) })));
+      ({ ...one, label: namedOther(one.id) || DASH, color: modelColor(one.id, names) })));
     const measure = `${this.measure}_seconds`;
     show(this.latency, [["p50", "series-1"], ["p90", "series-2"], ["p99", "series-8"]].map(([id, color]) =>
       ({ id, label: id, color, values: series[measure]?.[id] ?? [], overall: totals[measure]?.[id] ?? null })));

@@ -46,7 +46,7 @@ function showCoverage(cell, row) {
   const kinds = ["measured", "partial", "missing"];
   const counts = kinds.map(kind => usageRequests(row, kind));
   const whole = sum(counts);
-  const bar = part(cell, () => element("span", "coverage", element("span", "bar", ...kinds.map(kind => element("i", kind))), element("span", "share")));
+  const bar = part(cell, () => element("span", "coverage", element("span", "track", ...kinds.map(kind => element("i", kind))), element("span", "share")));
   const title = whole === 0 ? "" : text("coverage_title", Object.fromEntries(kinds.map((kind, index) => [kind, exact(counts[index])])));
   const [track, share] = bar.children;
   bar.title = title;
@@ -55,7 +55,7 @@ function showCoverage(cell, row) {
     track.children[index].style.flexGrow = counts[index];
     track.children[index].hidden = counts[index] === 0;
   });
-  put(share, whole === 0 ? DASH : percent((counts[0] / whole) * 100), title);
+  put(share, whole === 0 ? DASH : percent((counts[0] / whole) * 100), title, whole === 0 ? "share zero" : "share");
 }
 
 const coverage = {
@@ -105,7 +105,7 @@ const state = (value, id = "state", head = "column_state") => ({
 function remark(id, head, value, moodOf = () => "bad") {
   return {
     id, head, value, wide: true,
-    show: (cell, row) => put(cell, value(row) || DASH, value(row) ?? "", `wide ${value(row) ? moodOf(row) : "zero"}`),
+    show: (cell, row) => put(part(cell, () => element("div")), value(row) || DASH, "", `remark ${value(row) ? moodOf(row) : "zero"}`),
   };
 }
 
@@ -119,7 +119,7 @@ const failedCalls = row => Object.entries(row.calls_by_outcome ?? {}).filter(([o
 const SHARE = {
   id: "share", head: "column_share", numeric: true, value: row => row.share,
   show: (cell, row) => {
-    const bar = part(cell, () => element("span", "coverage", element("span", "bar", element("i", "measured"), element("i", "rest")), element("span", "share")));
+    const bar = part(cell, () => element("span", "coverage", element("span", "track", element("i", "measured"), element("i", "rest")), element("span", "share")));
     bar.firstElementChild.children[0].style.flexGrow = row.share;
     bar.firstElementChild.children[1].style.flexGrow = 100 - row.share;
     put(bar.lastElementChild, percent(row.share));
@@ -145,7 +145,7 @@ class Tables {
         count("in_flight", "column_in_flight", row => row.signals?.in_flight),
         measure("error_rate", "column_error_rate", row => row.signals?.error_rate,
           value => percent(known(value) ? value * 100 : null), null, { title: "title_error_rate" }),
-        ...FIGURES, GATEWAY, OTHER_AMOUNTS,
+        ...FIGURES, GATEWAY,
       ],
     });
     this.keys = table("keys", {
@@ -160,7 +160,7 @@ class Tables {
             put(cell, `${row.description || DASH}${inactive}`, row.description ?? "", row.description ? "clip" : "clip zero");
           },
         },
-        ...FIGURES, ...BYTES, OTHER_AMOUNTS,
+        ...FIGURES, ...BYTES,
       ],
     });
     this.models = table("models", {

@@ -14,8 +14,9 @@ function formatter(make) {
 }
 
 const wholeNumber = formatter(locale => new Intl.NumberFormat(locale, { maximumFractionDigits: 3 }));
+// In British English a million is a small m, which reads as a thousandth.
 const shortNumber = formatter(locale =>
-  new Intl.NumberFormat(locale, { notation: "compact", maximumSignificantDigits: 3 }));
+  new Intl.NumberFormat(locale.replace("en-GB", "en-US"), { notation: "compact", maximumSignificantDigits: 3 }));
 const clockTime = formatter(locale =>
   new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }));
 const minuteTime = formatter(locale =>
@@ -86,24 +87,25 @@ function bytes(count) {
 
 /** How long something has run: the two largest units. */
 function uptime(seconds) {
-  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+  const units = [["days", 86400], ["hours", 3600], ["minutes", 60], ["seconds", 1]];
   const at = Math.max(0, units.findIndex(([, size]) => seconds >= size));
   const parts = [];
   let rest = Math.floor(seconds);
   for (const [unit, size] of units.slice(seconds < 1 ? -1 : at).slice(0, 2)) {
     const count = Math.floor(rest / size);
     rest -= count * size;
-    if (count > 0 || parts.length === 0) parts.push(`${count} ${unit}`);
+    if (count > 0 || parts.length === 0) parts.push(`${count} ${text(`unit_${unit}`)}`);
   }
   return parts.join(" ");
 }
 
 /** A step of a chart. */
 function span(seconds) {
-  return seconds % 86400 === 0 ? `${seconds / 86400} d`
-    : seconds % 3600 === 0 ? `${seconds / 3600} h`
-    : seconds % 60 === 0 ? `${seconds / 60} min`
-    : `${seconds} s`;
+  const [size, unit] = seconds % 86400 === 0 ? [86400, "days"]
+    : seconds % 3600 === 0 ? [3600, "hours"]
+    : seconds % 60 === 0 ? [60, "minutes"]
+    : [1, "seconds"];
+  return `${seconds / size} ${text(`unit_${unit}`)}`;
 }
 
 const date = seconds => new Date(seconds * 1000);

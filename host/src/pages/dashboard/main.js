@@ -123,7 +123,7 @@ function showControls() {
     select.classList.toggle("set", choice[name] !== null);
   }
   at("clear").hidden = choice.key === null && choice.channel === null;
-  fill(at("interval"), INTERVALS_S.map(seconds => [String(seconds), seconds === 0 ? text("off") : `${seconds} s`]), String(page.interval));
+  fill(at("interval"), INTERVALS_S.map(seconds => [String(seconds), seconds === 0 ? text("off") : span(seconds)]), String(page.interval));
   const since = page.shownAt ? text("updated", { time: clock(page.shownAt) }) : text("loading");
   put(at("updated"), page.interval === 0 ? `${since} · ${text("paused")}` : since);
 }

@@ -74,6 +74,11 @@ const TEXTS = {
   no_rows: ["Nothing in this window", "此时间范围内没有数据"],
   no_events: ["Nothing has happened", "没有事件"],
 
+  unit_days: ["d", "天"],
+  unit_hours: ["h", "小时"],
+  unit_minutes: ["min", "分钟"],
+  unit_seconds: ["s", "秒"],
+
   // Headline figures.
   figures: ["Headline figures", "关键指标"],
   requests: ["Requests", "请求数"],
@@ -90,11 +95,11 @@ const TEXTS = {
   unmeasured_of: ["{partial} partial, {missing} missing", "部分 {partial}，缺失 {missing}"],
   all_measured: ["every request measured", "全部请求已计量"],
   messages_of: ["{in} in · {out} out", "收 {in} · 发 {out}"],
-  connections_of: ["{count} connections", "{count} 个连接"],
+  connections_of: ["connections: {count}", "连接：{count}"],
   now: ["now", "当前"],
   trend_title: ["before: {value} ({window})", "之前：{value}（{window}）"],
   trend_new: ["new", "新增"],
-  trend_points: ["{value} pp", "{value} 个百分点"],
+  trend_points: ["{value} pp", "{value} pp"],
 
   // Charts.
   chart_requests: ["Requests by outcome", "请求（按结果）"],
@@ -188,7 +193,7 @@ const TEXTS = {
   complete: ["complete", "完成"],
   failed: ["failed", "失败"],
   client_gone: ["client gone", "客户端断开"],
-  upstream_broken: ["upstream broke off", "上游中断"],
+  upstream_broken: ["upstream broken", "上游中断"],
   gateway_closed: ["gateway closed", "网关关闭"],
   http: ["HTTP", "HTTP"],
   websocket: ["WebSocket", "WebSocket"],
