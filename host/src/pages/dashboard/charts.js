@@ -118,6 +118,7 @@ class Chart {
         y: false,
         drag: { x: false, y: false, setScale: false },
         sync: { key: pointers.key },
+        dataIdx: (plot, series, nearest, time) => this.indexAt(time),
         points: { size: 7, show: this.options.kind === "bars" ? false : undefined },
       },
       scales: {
@@ -162,9 +163,20 @@ class Chart {
     return ticks.map(tick => (days || new Date(tick * 1000).getHours() + new Date(tick * 1000).getMinutes() === 0 ? day(tick) : minute(tick)));
   }
 
+  /** The step that a time falls into; uPlot would take the nearest start of one. */
+  indexAt(time) {
+    return Math.min(this.times.length - 1, Math.max(0, Math.floor((time - this.times[0]) / this.step)));
+  }
+
+  /** The step under the pointer, here or on another chart, or null. */
+  pointed() {
+    const left = this.plot?.cursor.left ?? -1;
+    return left >= 0 ? this.indexAt(this.plot.posToVal(left, "x")) : null;
+  }
+
   showLegend() {
-    const index = this.plot?.cursor.idx;
-    const pointed = known(index) && index < this.times.length && this.plot.cursor.left >= 0;
+    const index = this.pointed();
+    const pointed = index !== null;
     put(this.time, pointed ? (this.step >= 86400 ? day(this.times[index]) : lately(this.times[index])) : "");
     const make = one => {
       const swatch = element("i", "swatch");
@@ -201,13 +213,13 @@ class Chart {
     if (!this.plot || !["ArrowLeft", "ArrowRight", "Escape"].includes(event.key)) return;
     event.preventDefault();
     if (event.key === "Escape") return this.point(null);
-    const from = this.plot.cursor.left >= 0 ? this.plot.cursor.idx : this.times.length - (event.key === "ArrowLeft" ? 0 : 1);
+    const from = this.pointed() ?? (event.key === "ArrowLeft" ? this.times.length : -1);
     this.point(Math.min(this.times.length - 1, Math.max(0, from + (event.key === "ArrowLeft" ? -1 : 1))));
   }
 
   point(index) {
     if (!this.plot) return;
-    const left = index === null ? -10 : this.plot.valToPos(this.times[index], "x");
+    const left = index === null ? -10 : this.plot.valToPos(this.times[index] + this.step / 2, "x");
     this.plot.setCursor({ left, top: index === null ? -10 : 10 });
   }
 }

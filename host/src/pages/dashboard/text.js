@@ -109,7 +109,7 @@ const TEXTS = {
   latency_whole: ["Whole reply", "完整响应"],
   latency_first: ["First byte", "首字节"],
   per_step: ["per {step}", "每 {step}"],
-  most_per_step: ["most at a time, per {step}", "每 {step} 内的最大值"],
+  most_per_step: ["most at a time, per {step}", "每 {step}的最大值"],
   open: ["open", "打开"],
   chart_hint: ["{title}: {values}. Left and right arrow keys walk through time.", "{title}：{values}。左右方向键可沿时间移动。"],
   legend: ["Shown series", "显示的序列"],
