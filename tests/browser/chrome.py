@@ -4,6 +4,7 @@ Just what these tests need, and no driver beside the browser that would have to 
 """
 
 import base64
+import contextlib
 import itertools
 import json
 import subprocess
@@ -27,7 +28,9 @@ class Chrome:
         command = [binary, *FLAGS, f"--user-data-dir={self.profile.name}", "about:blank"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         port, path = self._address()
-        self.socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None, compression=None)
+        address = f"ws://127.0.0.1:{port}{path}"
+        self.resources = contextlib.ExitStack()
+        self.socket = self.resources.enter_context(connect(address, max_size=None, proxy=None, compression=None))
         self.ids = itertools.count(1)
         self.tabs = {}
 
@@ -43,7 +46,7 @@ class Chrome:
     def close(self):
         try:
             self.call("Browser.close")
-            self.socket.close()
+            self.resources.close()
             self.process.wait(10)
         except Exception:
             self.process.kill()
