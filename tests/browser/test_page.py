@@ -26,14 +26,14 @@ def test_what_needs_attention_is_said_above_the_figures(tabs, gateway):
     tab = tabs(gateway(sample.large).url)
     assert tab.text("#health") == "Needs attention"
     notes = "\n".join(tab.texts("#notes li"))
-    for part in ["is unavailable", "Plugin broken is refused", "No space left on device", "12,345 exchanges", "4,399,111 not at all"]:
+    for part in ["is unavailable", "Plugin broken is refused", "No space left on device", "under “other”: 12,345", "not at all: 4,399,111"]:
         assert part in notes, part
     assert tab.run("document.querySelector('#plugins tbody').textContent.includes('trap 12, deadline 3')")
 
 
 def test_amounts_that_are_known_in_part_stand_apart(tabs, gateway):
     tab = tabs(gateway(sample.small).url)
-    assert tab.text("[data-figure=tokens_in] .figure-note") == "118 partial, 43 missing"
+    assert tab.text("[data-figure=tokens_in] .figure-note") == "118 partial · 43 missing"
     row = "[...document.querySelectorAll('#usage tbody tr')].find(row => row.textContent.startsWith('output'))"
     assert tab.run(f"[...{row}.children].map(cell => cell.title)")[1:] == ["3,137,333", "4,366"]
     coverage = "[...document.querySelectorAll('#channels tbody tr .coverage')].map(bar => bar.title)"

@@ -87,7 +87,9 @@ class Chart {
   /** The series that are drawn, the highest of a stack first, and their data as uPlot wants it. */
   data() {
     const rows = this.series.map(({ id, values }) => (this.hidden.has(id) ? values.map(() => null) : values));
-    if (this.options.kind !== "bars") return [this.times, ...rows];
+    if (this.options.kind === "lines") return [this.times, ...rows];
+    // The last step is drawn to its end.
+    if (this.options.kind === "steps") return [this.times.concat(this.times.at(-1) + this.step), ...rows.map(values => [...values, values.at(-1)])];
     const sums = this.times.map(() => 0);
     const stacked = rows.map(values =>
       values.map((value, index) => {

@@ -128,12 +128,20 @@ const SHARE = {
 
 const withShares = (rows, whole) => rows.map(row => ({ ...row, share: whole > 0 ? Math.min(100, (row.requests / whole) * 100) : 0 }));
 
+/** The configured channels that had no requests in the window: their state is to be seen all the same. */
+function idleChannels({ channel_stats: channels, window }) {
+  const busy = new Set(window.channels.map(({ id }) => id));
+  return Object.entries(channels)
+    .filter(([id]) => !busy.has(id) && (window.channel === null || window.channel === id))
+    .map(([id, { name, status }]) => ({ id, name, status, requests: 0, failed: 0, success_rate: null }));
+}
+
 class Tables {
   constructor() {
     const largest = ["requests", "descending"];
     const table = (id, options) => new Table(at(id), { title: id, sort: largest, ...options });
     const filter = (name, value) => ({
-      filter: row => (value(row) === "other" || row.removed ? null : { [name]: chosen()[name] === value(row) ? null : value(row) }),
+      filter: row => (value(row) === "other" ? null : { [name]: chosen()[name] === value(row) ? null : value(row) }),
       chosen: row => chosen()[name] === value(row),
     });
     this.channels = table("channels", {
@@ -246,7 +254,7 @@ class Tables {
 
   update(stats) {
     const { window } = stats;
-    this.channels.update(window.channels);
+    this.channels.update([...window.channels, ...idleChannels(stats)]);
     this.keys.update(window.keys);
     this.models.update(window.models);
     this.endpoints.update(window.endpoints);

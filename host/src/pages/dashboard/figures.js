@@ -50,8 +50,10 @@ function showFigure(node, { id, label, value, title, note, noteTitle, change, li
 function showFigures(stats) {
   const { totals, previous, name, from, to } = stats.window;
   const window = text(`window_${name}`);
-  const partial = usageRequests(totals, "partial");
-  const missing = usageRequests(totals, "missing");
+  const unmeasured = ["partial", "missing"]
+    .filter(kind => usageRequests(totals, kind) > 0)
+    .map(kind => text(`${kind}_of`, { count: compact(usageRequests(totals, kind)) }))
+    .join(" · ");
   const changed = (pick, better, format = compact) => trend(pick(totals), pick(previous), better, window, format);
   const latency = (point, title) => ({
     id: `latency_${point}`,
@@ -65,8 +67,7 @@ function showFigures(stats) {
     label: text(id),
     value: compact(amount(totals, "measured", name)),
     title: `${exact(amount(totals, "measured", name))} · ${text("title_measured_tokens")}`,
-    note: partial + missing > 0 ? text("unmeasured_of", { partial: compact(partial), missing: compact(missing) })
-      : totals.requests > 0 ? text("all_measured") : "",
+    note: unmeasured || (totals.requests > 0 ? text("all_measured") : ""),
     noteTitle: text("title_measured_tokens"),
     change: changed(figures => amount(figures, "measured", name), BETTER.neither),
   });

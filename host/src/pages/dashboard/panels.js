@@ -11,7 +11,7 @@ function notesOf(stats) {
   const { statistics, window } = stats;
   const notes = [];
   const add = (mood, shown) => notes.push({ mood, shown });
-  for (const { id, name, status } of window.channels) {
+  for (const [id, { name, status }] of Object.entries(stats.channel_stats)) {
     if (status === "unavailable") add("bad", text("note_channel", { name: name || id }));
   }
   for (const { name, state, last_error: error } of stats.plugins) {
@@ -24,7 +24,9 @@ function notesOf(stats) {
     add("bad", text("note_persistence", { error: statistics.last_error ?? "", time: lately(statistics.last_write ?? statistics.since) }));
   }
   if (statistics?.folded_requests > 0) {
-    add("odd", text("note_folded", { count: exact(statistics.folded_requests), max: exact(statistics.series_max) }));
+    // Strangers may call models and paths that there are not; only a full dictionary is something to look after.
+    const full = statistics.series >= statistics.series_max * 0.95;
+    add(full ? "odd" : "even", text("note_folded", { count: exact(statistics.folded_requests), max: exact(statistics.series_max) }));
   }
   const partial = usageRequests(window.totals, "partial");
   const missing = usageRequests(window.totals, "missing");
@@ -48,7 +50,8 @@ function showEvents(events) {
   const make = () => element("li", "", element("time"), element("span", "pill"), element("span", "subject"), element("span", "message"), element("span", "times"));
   const levels = { info: "even", warn: "odd", error: "bad" };
   const shown = events.slice(0, EVENTS_SHOWN);
-  const key = event => [event.time, event.level, event.kind, event.subject, event.message].join("\u0001");
+  // Without its time: the same event again is counted, and has the time of the last.
+  const key = event => [event.level, event.kind, event.subject, event.message].join("\u0001");
   keyed(at("events"), shown.length > 0 ? shown : [null], event => (event ? key(event) : "none"), event => (event ? make() : element("li", "nothing")), (node, event) => {
     if (!event) return put(node, text("no_events"));
     const [time, level, subject, message, times] = node.children;

@@ -55,12 +55,12 @@ const TEXTS = {
     "统计数据无法写入：{error} 若重启，将丢失 {time} 之后的统计。",
   ],
   note_folded: [
-    "{count} exchanges were beyond the bound of {max} series; every table counts them under “other”.",
-    "有 {count} 次请求超出 {max} 个序列的上限，各表中计入“其他”。",
+    "Exchanges counted under “other”: {count}. They are beyond the bound of {max} series, or named a model or endpoint that never worked.",
+    "计入“其他”的请求：{count} 次。它们超出了 {max} 个序列的上限，或其模型、接口从未成功过。",
   ],
   note_usage: [
-    "The gateway does not guess usage: {partial} requests in this window were measured in part only and {missing} not at all. The measured amounts do not include them.",
-    "网关不猜测用量：此时间范围内有 {partial} 次请求仅部分计量、{missing} 次未能计量，均不计入已计量的数值。",
+    "The gateway does not guess usage. Requests in this window measured in part only: {partial}; not at all: {missing}. The measured amounts do not include them.",
+    "网关不猜测用量。此时间范围内仅部分计量的请求：{partial} 次；未能计量：{missing} 次；均不计入已计量的数值。",
   ],
 
   // Before the first request.
@@ -92,7 +92,8 @@ const TEXTS = {
   failed_of: ["{failed} failed", "失败 {failed}"],
   rate_of: ["{rate} per second", "每秒 {rate}"],
   first_byte_of: ["first byte {value}", "首字节 {value}"],
-  unmeasured_of: ["{partial} partial, {missing} missing", "部分 {partial}，缺失 {missing}"],
+  partial_of: ["{count} partial", "部分 {count}"],
+  missing_of: ["{count} missing", "缺失 {count}"],
   all_measured: ["every request measured", "全部请求已计量"],
   messages_of: ["{in} in · {out} out", "收 {in} · 发 {out}"],
   connections_of: ["connections: {count}", "连接：{count}"],
