@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import mock
+import mock_gateway
 from chrome import Chrome
 
 
@@ -53,7 +53,7 @@ def gateway():
     started = []
 
     def start(answer):
-        started.append(mock.Mock(lambda query: answer(**query)))
+        started.append(mock_gateway.Mock(lambda query: answer(**query)))
         return started[-1]
 
     yield start

@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 
-import mock
+import mock_gateway
 from traffic import Traffic
 
 REQUESTS = "document.querySelector('[data-figure=requests] .figure-value').textContent"
@@ -18,7 +18,10 @@ def figure(tab, name):
 def rows(tab, table, *columns):
     """The named columns' texts, by the rows' names."""
     heads = tab.run(f"[...document.querySelectorAll('#{table} thead th')].map(head => head.dataset.column)")
-    cells = tab.run(f"[...document.querySelectorAll('#{table} tbody tr')].map(row => [...row.children].map(cell => cell.textContent))")
+    cells = tab.run(
+        f"[...document.querySelectorAll('#{table} tbody tr')]"
+        ".map(row => [...row.children].map(cell => cell.textContent))"
+    )
     return {row[0]: tuple(row[heads.index(column)] for column in columns) for row in cells}
 
 
@@ -42,7 +45,7 @@ def traffic(url, proxy_keys):
 
 
 def test_the_gateway_serves_the_page_as_it_is_in_the_sources(url):
-    page, policy = mock.assemble()
+    page, policy = mock_gateway.assemble()
     with urllib.request.urlopen(f"{url}/dashboard", timeout=30) as reply:
         assert reply.read().decode() == page
         assert reply.headers["content-security-policy"] == policy
@@ -60,7 +63,10 @@ def test_it_shows_what_was_sent(tabs, url, traffic):
     assert figure(tab, "tokens_in") == "50"
     assert figure(tab, "tokens_out") == f"{measured['output']:.0f}"
     channels = rows(tab, "channels", "status", "requests", "success")
-    assert channels == {"阿里云百炼 (demo)": ("active", "8", "87.5%"), "Google Gemini (demo)": ("active", "3", "100%")}
+    assert channels == {
+        "阿里云百炼 (demo)": ("active", "8", "87.5%"),
+        "Google Gemini (demo)": ("active", "3", "100%"),
+    }
     assert rows(tab, "keys", "requests") == {"demo-bailian": ("8",), "demo-gemini": ("3",)}
     models = rows(tab, "models", "requests", "tokens_in", "coverage")
     assert models["qwen-plus"] == ("5", "25", "100%")

@@ -7,7 +7,9 @@
 
 const CHART_HEIGHT = 190;
 const BAR_GAP = 0.8;
-const COUNT_STEPS = [1, 2, 5].flatMap(first => Array.from({ length: 13 }, (_, zeros) => first * 10 ** zeros)).sort((a, b) => a - b);
+const COUNT_STEPS = [1, 2, 5]
+  .flatMap(first => Array.from({ length: 13 }, (_, zeros) => first * 10 ** zeros))
+  .sort((a, b) => a - b);
 const pointers = uPlot.sync("time");
 
 /** The resolved colour of a custom property, as a canvas needs it; forgotten when the theme changes. */
@@ -89,13 +91,15 @@ class Chart {
     const rows = this.series.map(({ id, values }) => (this.hidden.has(id) ? values.map(() => null) : values));
     if (this.options.kind === "lines") return [this.times, ...rows];
     // The last step is drawn to its end.
-    if (this.options.kind === "steps") return [this.times.concat(this.times.at(-1) + this.step), ...rows.map(values => [...values, values.at(-1)])];
+    if (this.options.kind === "steps")
+      return [this.times.concat(this.times.at(-1) + this.step), ...rows.map(values => [...values, values.at(-1)])];
     const sums = this.times.map(() => 0);
     const stacked = rows.map(values =>
       values.map((value, index) => {
         sums[index] += value ?? 0;
         return value ? sums[index] : null;
-      }));
+      }),
+    );
     return [this.times, ...stacked.reverse()];
   }
 
@@ -109,7 +113,11 @@ class Chart {
 
   plotOptions() {
     const order = this.options.kind === "bars" ? [...this.series].reverse() : this.series;
-    const axis = { stroke: () => palette.of("faint"), font: `11px ${getComputedStyle(document.body).fontFamily}`, ticks: { show: false } };
+    const axis = {
+      stroke: () => palette.of("faint"),
+      font: `11px ${getComputedStyle(document.body).fontFamily}`,
+      ticks: { show: false },
+    };
     const grid = { stroke: () => palette.of("grid"), width: 1 };
     return {
       width: this.canvas.clientWidth,
@@ -126,12 +134,18 @@ class Chart {
       scales: {
         x: { time: true, range: () => [this.times[0], this.times.at(-1) + this.step] },
         // Room above the highest value; where there is none, an axis as for small ones.
-        y: { range: (_, least, most) => [0, this.options.whole ? Math.max(most * 1.08, 4) : most > 0 ? most * 1.08 : 1] },
+        y: {
+          range: (_, least, most) => [0, this.options.whole ? Math.max(most * 1.08, 4) : most > 0 ? most * 1.08 : 1],
+        },
       },
       axes: [
         { ...axis, grid: { show: false }, space: 64, size: 24, values: (_, ticks) => this.timeLabels(ticks) },
         {
-          ...axis, grid, size: 52, gap: 6, space: 34,
+          ...axis,
+          grid,
+          size: 52,
+          gap: 6,
+          space: 34,
           ...(this.options.whole ? { incrs: COUNT_STEPS } : {}),
           values: (_, ticks) => ticks.map(this.options.axis),
         },
@@ -150,7 +164,9 @@ class Chart {
     // A value between two unknown ones has no line to be seen by.
     points.filter = (plot, index) => {
       const values = plot.data[index];
-      return values.flatMap((value, at) => (known(value) && !known(values[at - 1]) && !known(values[at + 1]) ? [at] : []));
+      return values.flatMap((value, at) =>
+        known(value) && !known(values[at - 1]) && !known(values[at + 1]) ? [at] : [],
+      );
     };
     Object.assign(points, { size: 5, stroke, fill: stroke });
     if (this.options.kind === "steps") {
@@ -162,7 +178,9 @@ class Chart {
   /** Hours within a day, the date where a day begins and where ticks are days apart. */
   timeLabels(ticks) {
     const days = ticks.length > 1 && ticks[1] - ticks[0] >= 86400;
-    return ticks.map(tick => (days || new Date(tick * 1000).getHours() + new Date(tick * 1000).getMinutes() === 0 ? day(tick) : minute(tick)));
+    return ticks.map(tick =>
+      days || new Date(tick * 1000).getHours() + new Date(tick * 1000).getMinutes() === 0 ? day(tick) : minute(tick),
+    );
   }
 
   /** The step that a time falls into; uPlot would take the nearest start of one. */
@@ -188,13 +206,19 @@ class Chart {
       button.addEventListener("click", () => this.toggle(one.id));
       return element("li", "", button);
     };
-    keyed(this.legend, this.series, ({ id, color }) => `${id}\u0000${color}`, make, (item, { id, label, values, overall }) => {
-      const [, name, shown] = item.firstElementChild.children;
-      item.firstElementChild.setAttribute("aria-pressed", String(!this.hidden.has(id)));
-      put(name, label, label);
-      const value = pointed ? values[index] : overall;
-      put(shown, this.options.format(value), this.options.whole ? exact(value) : "");
-    });
+    keyed(
+      this.legend,
+      this.series,
+      ({ id, color }) => `${id}\u0000${color}`,
+      make,
+      (item, { id, label, values, overall }) => {
+        const [, name, shown] = item.firstElementChild.children;
+        item.firstElementChild.setAttribute("aria-pressed", String(!this.hidden.has(id)));
+        put(name, label, label);
+        const value = pointed ? values[index] : overall;
+        put(shown, this.options.format(value), this.options.whole ? exact(value) : "");
+      },
+    );
   }
 
   toggle(id) {
@@ -227,7 +251,11 @@ class Chart {
 }
 
 const OUTCOME_COLORS = {
-  complete: "series-1", failed: "series-6", client_gone: "series-7", upstream_broken: "series-8", gateway_closed: "series-rest",
+  complete: "series-1",
+  failed: "series-6",
+  client_gone: "series-7",
+  upstream_broken: "series-8",
+  gateway_closed: "series-rest",
 };
 
 /** A model keeps the colour that it was first given for as long as the page is open. */
@@ -246,14 +274,30 @@ const sum = values => values.reduce((total, value) => total + (value ?? 0), 0);
 
 class Charts {
   constructor() {
-    const counts = { kind: "bars", whole: true, format: compact, axis: compact, note: step => text("per_step", { step }), empty: "no_requests" };
+    const counts = {
+      kind: "bars",
+      whole: true,
+      format: compact,
+      axis: compact,
+      note: step => text("per_step", { step }),
+      empty: "no_requests",
+    };
     this.requests = new Chart(at("chart-requests"), { ...counts, title: "chart_requests" });
     this.tokens = new Chart(at("chart-tokens"), { ...counts, title: "chart_tokens", empty: "no_values" });
     this.latency = new Chart(at("chart-latency"), {
-      kind: "lines", title: "chart_latency", whole: false, format: duration, axis: duration, empty: "no_values",
+      kind: "lines",
+      title: "chart_latency",
+      whole: false,
+      format: duration,
+      axis: duration,
+      empty: "no_values",
     });
     this.websockets = new Chart(at("chart-websockets"), {
-      ...counts, kind: "steps", title: "chart_websockets", note: step => text("most_per_step", { step }), empty: "no_values",
+      ...counts,
+      kind: "steps",
+      title: "chart_websockets",
+      note: step => text("most_per_step", { step }),
+      empty: "no_values",
     });
     this.all = [this.requests, this.latency, this.tokens, this.websockets];
     this.measure = "latency";
@@ -275,21 +319,40 @@ class Charts {
     const { series, totals, step_seconds: step } = stats.window;
     const show = (chart, list) => chart.update(series.time, step, list);
     const outcomes = Object.keys(OUTCOME_COLORS).filter(outcome => series.requests[outcome]);
-    show(this.requests, outcomes.map(id => {
-      const values = series.requests[id];
-      return { id, label: word(id), color: OUTCOME_COLORS[id], values, overall: sum(values) };
-    }));
+    show(
+      this.requests,
+      outcomes.map(id => {
+        const values = series.requests[id];
+        return { id, label: word(id), color: OUTCOME_COLORS[id], values, overall: sum(values) };
+      }),
+    );
     const models = Object.entries(series.tokens)
       .map(([id, values]) => ({ id, values, overall: sum(values) }))
       .sort((a, b) => (a.id === "other") - (b.id === "other") || (a.id < b.id ? -1 : 1));
     const names = models.map(({ id }) => id);
-    show(this.tokens, models.map(one =>
-      ({ ...one, label: namedOther(one.id) || DASH, color: modelColor(one.id, names) })));
+    show(
+      this.tokens,
+      models.map(one => ({ ...one, label: namedOther(one.id) || DASH, color: modelColor(one.id, names) })),
+    );
     const measure = `${this.measure}_seconds`;
-    show(this.latency, [["p50", "series-1"], ["p90", "series-2"], ["p99", "series-8"]].map(([id, color]) =>
-      ({ id, label: id, color, values: series[measure]?.[id] ?? [], overall: totals[measure]?.[id] ?? null })));
+    show(
+      this.latency,
+      [
+        ["p50", "series-1"],
+        ["p90", "series-2"],
+        ["p99", "series-8"],
+      ].map(([id, color]) => ({
+        id,
+        label: id,
+        color,
+        values: series[measure]?.[id] ?? [],
+        overall: totals[measure]?.[id] ?? null,
+      })),
+    );
     const open = series.websockets_open;
-    show(this.websockets, [{ id: "open", label: text("open"), color: "series-1", values: open, overall: Math.max(0, ...open) }]);
+    show(this.websockets, [
+      { id: "open", label: text("open"), color: "series-1", values: open, overall: Math.max(0, ...open) },
+    ]);
     for (const [name, button] of this.buttons) {
       put(button, text(name === "latency" ? "latency_whole" : "latency_first"));
       button.setAttribute("aria-pressed", String(name === this.measure));

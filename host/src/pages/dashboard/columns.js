@@ -1,23 +1,42 @@
 "use strict";
-// The tables: which columns each has, what a cell shows and by what it sorts.
+// The columns that tables are made of: what a cell shows and by what it sorts.
 //
 // A column is `id`; `head` and `title`, names of texts; `value(row)`, what it sorts by; `show(cell, row)`; `numeric`,
 // whether it is aligned and first sorted as numbers are; `heading`, whether it names the row; `wide`, whether it wraps.
 
 const MOODS = {
-  active: "good", complete: "good", "2xx": "good",
-  disabled: "even", absent: "even", removed: "even", client_gone: "even", "1xx": "even", "3xx": "even",
-  gateway_closed: "odd", "4xx": "odd",
-  unavailable: "bad", refused: "bad", failed: "bad", upstream_broken: "bad", "5xx": "bad", none: "bad",
+  active: "good",
+  complete: "good",
+  "2xx": "good",
+  disabled: "even",
+  absent: "even",
+  removed: "even",
+  client_gone: "even",
+  "1xx": "even",
+  "3xx": "even",
+  gateway_closed: "odd",
+  "4xx": "odd",
+  unavailable: "bad",
+  refused: "bad",
+  failed: "bad",
+  upstream_broken: "bad",
+  "5xx": "bad",
+  none: "bad",
 };
 
 function putPill(cell, content, mood = "even", title = "") {
-  put(part(cell, () => element("span", "pill")), content, title, `pill ${mood}`);
+  put(
+    part(cell, () => element("span", "pill")),
+    content,
+    title,
+    `pill ${mood}`,
+  );
 }
 
 /** A column of counts, durations and the like: `format` shows it, `title` shows all of it. */
 function measure(id, head, value, format, title, more = {}) {
-  const show = (cell, row) => put(cell, format(value(row)), title ? title(value(row)) : "", `number${value(row) ? "" : " zero"}`);
+  const show = (cell, row) =>
+    put(cell, format(value(row)), title ? title(value(row)) : "", `number${value(row) ? "" : " zero"}`);
   return { id, head, value, show, numeric: true, ...more };
 }
 
@@ -28,7 +47,13 @@ const namedOther = name => (name === "other" ? text("other") : name);
 
 /** The column that names the row. */
 function heading(id, head, value, { label = value, mono = false } = {}) {
-  const show = (cell, row) => put(cell, label(row), label(row) === value(row) ? "" : value(row), `${cell.className.split(" ")[0]}${mono ? " mono" : ""}`);
+  const show = (cell, row) =>
+    put(
+      cell,
+      label(row),
+      label(row) === value(row) ? "" : value(row),
+      `${cell.className.split(" ")[0]}${mono ? " mono" : ""}`,
+    );
   return { id, head, value, show, heading: true };
 }
 
@@ -46,8 +71,18 @@ function showCoverage(cell, row) {
   const kinds = ["measured", "partial", "missing"];
   const counts = kinds.map(kind => usageRequests(row, kind));
   const whole = sum(counts);
-  const bar = part(cell, () => element("span", "coverage", element("span", "track", ...kinds.map(kind => element("i", kind))), element("span", "share")));
-  const title = whole === 0 ? "" : text("coverage_title", Object.fromEntries(kinds.map((kind, index) => [kind, exact(counts[index])])));
+  const bar = part(cell, () =>
+    element(
+      "span",
+      "coverage",
+      element("span", "track", ...kinds.map(kind => element("i", kind))),
+      element("span", "share"),
+    ),
+  );
+  const title =
+    whole === 0
+      ? ""
+      : text("coverage_title", Object.fromEntries(kinds.map((kind, index) => [kind, exact(counts[index])])));
   const [track, share] = bar.children;
   bar.title = title;
   track.hidden = whole === 0;
@@ -59,7 +94,10 @@ function showCoverage(cell, row) {
 }
 
 const coverage = {
-  id: "coverage", head: "column_coverage", numeric: true, show: showCoverage,
+  id: "coverage",
+  head: "column_coverage",
+  numeric: true,
+  show: showCoverage,
   value: row => {
     const whole = sum(["measured", "partial", "missing"].map(kind => usageRequests(row, kind)));
     return whole === 0 ? null : usageRequests(row, "measured") / whole;
@@ -68,9 +106,17 @@ const coverage = {
 
 const REQUESTS = count("requests", "column_requests", row => row.requests);
 const SUCCESS = {
-  id: "success", head: "column_success", numeric: true, value: row => row.success_rate,
-  show: (cell, row) => put(cell, percent(row.success_rate), row.failed > 0 ? text("failed_of", { failed: exact(row.failed) }) : "",
-    `number ${!known(row.success_rate) ? "zero" : row.success_rate < 95 ? "bad" : row.success_rate < 99 ? "odd" : ""}`.trim()),
+  id: "success",
+  head: "column_success",
+  numeric: true,
+  value: row => row.success_rate,
+  show: (cell, row) =>
+    put(
+      cell,
+      percent(row.success_rate),
+      row.failed > 0 ? text("failed_of", { failed: exact(row.failed) }) : "",
+      `number ${!known(row.success_rate) ? "zero" : row.success_rate < 95 ? "bad" : row.success_rate < 99 ? "odd" : ""}`.trim(),
+    ),
 };
 const LATENCIES = [
   seconds("p50", "column_p50", row => row.latency_seconds?.p50, { title: "title_p50" }),
@@ -83,12 +129,21 @@ const TOKEN_COLUMNS = [
   count("tokens_out", "column_out", row => amount(row, "measured", "output"), { title: "title_measured_tokens" }),
 ];
 const OTHER_AMOUNTS = {
-  id: "other", head: "column_other", title: "title_measured_tokens",
+  id: "other",
+  head: "column_other",
+  title: "title_measured_tokens",
   value: row => otherAmounts(row)[0]?.[1] ?? null,
   show: (cell, row) => {
     const all = otherAmounts(row).map(([name, value]) => [word(name), value]);
-    put(cell, all.slice(0, 2).map(([name, value]) => `${compact(value)} ${name}`).join(" · ") + (all.length > 2 ? " …" : "") || DASH,
-      all.map(([name, value]) => `${exact(value)} ${name}`).join("\n"), all.length > 0 ? "" : "zero");
+    put(
+      cell,
+      all
+        .slice(0, 2)
+        .map(([name, value]) => `${compact(value)} ${name}`)
+        .join(" · ") + (all.length > 2 ? " …" : "") || DASH,
+      all.map(([name, value]) => `${exact(value)} ${name}`).join("\n"),
+      all.length > 0 ? "" : "zero",
+    );
   },
 };
 const FIGURES = [REQUESTS, SUCCESS, ...LATENCIES, ...TOKEN_COLUMNS, coverage];
@@ -98,180 +153,60 @@ const BYTES = [
 ];
 
 const state = (value, id = "state", head = "column_state") => ({
-  id, head, value, show: (cell, row) => putPill(cell, word(value(row) ?? DASH), MOODS[value(row)]),
+  id,
+  head,
+  value,
+  show: (cell, row) => putPill(cell, word(value(row) ?? DASH), MOODS[value(row)]),
 });
 
 /** Text of any length: what an error said. */
 function remark(id, head, value, moodOf = () => "bad") {
   return {
-    id, head, value, wide: true,
-    show: (cell, row) => put(part(cell, () => element("div")), value(row) || DASH, "", `remark ${value(row) ? moodOf(row) : "zero"}`),
+    id,
+    head,
+    value,
+    wide: true,
+    show: (cell, row) =>
+      put(
+        part(cell, () => element("div")),
+        value(row) || DASH,
+        "",
+        `remark ${value(row) ? moodOf(row) : "zero"}`,
+      ),
   };
 }
 
 function version(value) {
-  return { id: "version", head: "column_version", value, show: (cell, row) => put(cell, shortVersion(value(row)), value(row) ?? "", "mono") };
+  return {
+    id: "version",
+    head: "column_version",
+    value,
+    show: (cell, row) => put(cell, shortVersion(value(row)), value(row) ?? "", "mono"),
+  };
 }
 
 const failedCalls = row => Object.entries(row.calls_by_outcome ?? {}).filter(([outcome]) => outcome !== "ok");
 
 /** The share of all requests in the window, as a bar behind the number. */
 const SHARE = {
-  id: "share", head: "column_share", numeric: true, value: row => row.share,
+  id: "share",
+  head: "column_share",
+  numeric: true,
+  value: row => row.share,
   show: (cell, row) => {
-    const bar = part(cell, () => element("span", "coverage", element("span", "track", element("i", "measured"), element("i", "rest")), element("span", "share")));
+    const bar = part(cell, () =>
+      element(
+        "span",
+        "coverage",
+        element("span", "track", element("i", "measured"), element("i", "rest")),
+        element("span", "share"),
+      ),
+    );
     bar.firstElementChild.children[0].style.flexGrow = row.share;
     bar.firstElementChild.children[1].style.flexGrow = 100 - row.share;
     put(bar.lastElementChild, percent(row.share));
   },
 };
 
-const withShares = (rows, whole) => rows.map(row => ({ ...row, share: whole > 0 ? Math.min(100, (row.requests / whole) * 100) : 0 }));
-
-/** The configured channels that had no requests in the window: their state is to be seen all the same. */
-function idleChannels({ channel_stats: channels, window }) {
-  const busy = new Set(window.channels.map(({ id }) => id));
-  return Object.entries(channels)
-    .filter(([id]) => !busy.has(id) && (window.channel === null || window.channel === id))
-    .map(([id, { name, status }]) => ({ id, name, status, requests: 0, failed: 0, success_rate: null }));
-}
-
-class Tables {
-  constructor() {
-    const largest = ["requests", "descending"];
-    const table = (id, options) => new Table(at(id), { title: id, sort: largest, ...options });
-    const filter = (name, value) => ({
-      filter: row => (value(row) === "other" ? null : { [name]: chosen()[name] === value(row) ? null : value(row) }),
-      chosen: row => chosen()[name] === value(row),
-    });
-    this.channels = table("channels", {
-      key: row => row.id,
-      ...filter("channel", row => row.id),
-      columns: [
-        heading("channel", "column_channel", row => row.id, { label: row => (row.id === "other" ? text("other") : row.name || row.id) }),
-        state(row => row.status, "status", "column_status"),
-        count("in_flight", "column_in_flight", row => row.signals?.in_flight),
-        measure("error_rate", "column_error_rate", row => row.signals?.error_rate,
-          value => percent(known(value) ? value * 100 : null), null, { title: "title_error_rate" }),
-        ...FIGURES, GATEWAY,
-      ],
-    });
-    this.keys = table("keys", {
-      key: row => row.id,
-      ...filter("key", row => row.id),
-      columns: [
-        heading("key", "column_key", row => row.id, { label: row => namedOther(row.id) }),
-        {
-          id: "description", head: "column_description", value: row => row.description,
-          show: (cell, row) => {
-            const inactive = row.active === false ? ` (${text("inactive")})` : "";
-            put(cell, `${row.description || DASH}${inactive}`, row.description ?? "", row.description ? "clip" : "clip zero");
-          },
-        },
-        ...FIGURES, ...BYTES,
-      ],
-    });
-    this.models = table("models", {
-      key: row => row.model,
-      columns: [
-        heading("model", "column_model", row => row.model, { label: row => namedOther(row.model) || DASH, mono: true }),
-        ...FIGURES, OTHER_AMOUNTS,
-      ],
-    });
-    this.endpoints = table("endpoints", {
-      key: row => row.endpoint,
-      columns: [
-        heading("endpoint", "column_endpoint", row => row.endpoint, { label: row => namedOther(row.endpoint), mono: true }),
-        REQUESTS, SUCCESS, ...LATENCIES, GATEWAY, ...BYTES, count("attempts", "column_attempts", row => row.attempts),
-      ],
-    });
-    const small = [REQUESTS, SHARE, LATENCIES[0], LATENCIES[1]];
-    this.outcomes = table("outcomes", {
-      key: row => row.outcome,
-      columns: [{ ...state(row => row.outcome, "outcome", "column_outcome") }, ...small],
-    });
-    this.classes = table("classes", {
-      key: row => row.status_class,
-      columns: [
-        {
-          id: "class", head: "column_class", value: row => row.status_class,
-          show: (cell, row) => putPill(cell, row.status_class === "none" ? text("no_status") : row.status_class, MOODS[row.status_class]),
-        },
-        ...small,
-      ],
-    });
-    this.transports = table("transports", {
-      key: row => row.transport,
-      columns: [heading("transport", "column_transport", row => row.transport, { label: row => word(row.transport) }), ...small],
-    });
-    this.usage = table("usage", {
-      key: row => row.name,
-      sort: ["measured", "descending"],
-      empty: "no_values",
-      columns: [
-        heading("amount", "column_amount", row => row.name, { label: row => word(row.name) }),
-        count("measured", "column_measured", row => row.measured),
-        count("partial", "column_partial", row => row.partial),
-      ],
-    });
-    this.plugins = table("plugins", {
-      key: row => row.name,
-      sort: ["plugin", "ascending"],
-      columns: [
-        heading("plugin", "column_plugin", row => row.name),
-        state(row => row.state),
-        version(row => row.version),
-        { id: "source", head: "column_source", value: row => row.source, show: (cell, row) => put(cell, word(row.source ?? DASH)) },
-        { id: "loaded", head: "column_loaded", numeric: true, value: row => row.loaded_at, show: (cell, row) => put(cell, lately(row.loaded_at), fullMoment(row.loaded_at)) },
-        {
-          id: "channels", head: "column_channels", value: row => (row.channels ?? []).join(", "),
-          show: (cell, row) => put(cell, (row.channels ?? []).join(", ") || DASH, (row.channels ?? []).join("\n"), "clip"),
-        },
-        count("calls", "column_calls", row => row.calls),
-        seconds("call_p99", "column_p99", row => row.call_seconds?.p99, { title: "title_call_p99" }),
-        {
-          id: "failures", head: "column_failures", numeric: true, value: row => sum(failedCalls(row).map(([, calls]) => calls)),
-          show: (cell, row) => {
-            const failed = failedCalls(row);
-            put(cell, failed.map(([outcome, calls]) => `${outcome} ${compact(calls)}`).join(", ") || "0",
-              failed.map(([outcome, calls]) => `${outcome}: ${exact(calls)}`).join("\n"), failed.length > 0 ? "number bad" : "number zero");
-          },
-        },
-        remark("error", "column_error", row => row.last_error || row.last_failure, row => (row.last_error ? "bad" : "odd")),
-      ],
-    });
-    this.files = table("files", {
-      key: row => row.name,
-      sort: ["file", "ascending"],
-      columns: [
-        heading("file", "column_file", row => row.name, { mono: true }),
-        state(row => row.state),
-        version(row => row.version),
-        remark("remarks", "column_remarks", row => row.last_error || (row.warnings ?? []).join("\n"), row => (row.last_error ? "bad" : "odd")),
-      ],
-    });
-  }
-
-  update(stats) {
-    const { window } = stats;
-    this.channels.update([...window.channels, ...idleChannels(stats)]);
-    this.keys.update(window.keys);
-    this.models.update(window.models);
-    this.endpoints.update(window.endpoints);
-    const whole = window.totals.requests;
-    this.outcomes.update(withShares(window.outcomes, whole));
-    this.classes.update(withShares(window.status_classes, whole));
-    this.transports.update(withShares(window.transports, whole));
-    const { measured, partial } = window.totals.usage;
-    const names = new Set([...Object.keys(measured?.amounts ?? {}), ...Object.keys(partial?.amounts ?? {})]);
-    this.usage.update([...names].map(name =>
-      ({ name, measured: measured?.amounts?.[name] ?? 0, partial: partial?.amounts?.[name] ?? 0 })));
-    put(this.usage.aside, whole === 0 ? "" : text("coverage_title", {
-      measured: compact(usageRequests(window.totals, "measured")),
-      partial: compact(usageRequests(window.totals, "partial")),
-      missing: compact(usageRequests(window.totals, "missing")),
-    }));
-    this.plugins.update(stats.plugins);
-    this.files.update(stats.files);
-  }
-}
+const withShares = (rows, whole) =>
+  rows.map(row => ({ ...row, share: whole > 0 ? Math.min(100, (row.requests / whole) * 100) : 0 }));

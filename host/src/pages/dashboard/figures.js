@@ -17,7 +17,10 @@ function trend(now, before, better, window, format) {
   if (before === 0) return now === 0 ? null : { shown: text("trend_new"), mood: "even", title };
   const change = now / before - 1;
   if (Math.abs(change) < CHANGE_LEAST) return { shown: "≈", mood: "even", title };
-  const size = Math.abs(change) >= 9.995 ? `×${compact(now / before)}` : `${(Math.abs(change) * 100).toFixed(Math.abs(change) < 0.1 ? 1 : 0)}%`;
+  const size =
+    Math.abs(change) >= 9.995
+      ? `×${compact(now / before)}`
+      : `${(Math.abs(change) * 100).toFixed(Math.abs(change) < 0.1 ? 1 : 0)}%`;
   return { shown: `${change > 0 ? "▲" : "▼"} ${size}`, mood: mood(change * better), title };
 }
 
@@ -34,8 +37,14 @@ function trendOfRate(now, before, window) {
 const mood = change => (change > 0 ? "good" : change < 0 ? "bad" : "even");
 
 function makeFigure() {
-  return element("div", "figure",
-    element("span", "figure-label"), element("span", "figure-value"), element("span", "trend"), element("span", "figure-note"));
+  return element(
+    "div",
+    "figure",
+    element("span", "figure-label"),
+    element("span", "figure-value"),
+    element("span", "trend"),
+    element("span", "figure-note"),
+  );
 }
 
 function showFigure(node, { id, label, value, title, note, noteTitle, change, live }) {
@@ -43,7 +52,12 @@ function showFigure(node, { id, label, value, title, note, noteTitle, change, li
   const [labelNode, valueNode, trendNode, noteNode] = node.children;
   put(labelNode, label);
   put(valueNode, value, title ?? "");
-  put(trendNode, live ? text("now") : change?.shown ?? "", change?.title ?? "", `trend ${live ? "live" : change?.mood ?? "even"}`);
+  put(
+    trendNode,
+    live ? text("now") : (change?.shown ?? ""),
+    change?.title ?? "",
+    `trend ${live ? "live" : (change?.mood ?? "even")}`,
+  );
   put(noteNode, note ?? "", noteTitle ?? "");
 }
 
@@ -74,12 +88,17 @@ function showFigures(stats) {
   const rate = totals.requests / Math.max(1, to - from);
   const figures = [
     {
-      id: "requests", label: text("requests"), value: compact(totals.requests), title: exact(totals.requests),
+      id: "requests",
+      label: text("requests"),
+      value: compact(totals.requests),
+      title: exact(totals.requests),
       note: text("rate_of", { rate: rate === 0 ? "0" : rate < 0.01 ? "<0.01" : compact(rate) }),
       change: changed(figures => figures.requests, BETTER.neither),
     },
     {
-      id: "success_rate", label: text("success_rate"), value: percent(totals.success_rate),
+      id: "success_rate",
+      label: text("success_rate"),
+      value: percent(totals.success_rate),
       note: text("failed_of", { failed: compact(totals.failed) }),
       change: trendOfRate(totals.success_rate, previous.success_rate, window),
     },
@@ -88,13 +107,23 @@ function showFigures(stats) {
     tokens("tokens_in", "input"),
     tokens("tokens_out", "output"),
     {
-      id: "open_websockets", label: text("open_websockets"), value: compact(stats.websockets.open), title: exact(stats.websockets.open),
-      note: text("messages_of", { in: compact(stats.websockets.messages_in), out: compact(stats.websockets.messages_out) }),
+      id: "open_websockets",
+      label: text("open_websockets"),
+      value: compact(stats.websockets.open),
+      title: exact(stats.websockets.open),
+      note: text("messages_of", {
+        in: compact(stats.websockets.messages_in),
+        out: compact(stats.websockets.messages_out),
+      }),
       live: true,
     },
     {
-      id: "in_flight", label: text("in_flight"), value: compact(stats.in_flight), title: exact(stats.in_flight),
-      note: text("connections_of", { count: compact(stats.connections) }), live: true,
+      id: "in_flight",
+      label: text("in_flight"),
+      value: compact(stats.in_flight),
+      title: exact(stats.in_flight),
+      note: text("connections_of", { count: compact(stats.connections) }),
+      live: true,
     },
   ];
   keyed(at("figures"), figures, ({ id }) => id, makeFigure, showFigure);

@@ -15,22 +15,40 @@ function formatter(make) {
 
 const wholeNumber = formatter(locale => new Intl.NumberFormat(locale, { maximumFractionDigits: 3 }));
 // In British English a million is a small m, which reads as a thousandth.
-const shortNumber = formatter(locale =>
-  new Intl.NumberFormat(locale.replace("en-GB", "en-US"), { notation: "compact", maximumSignificantDigits: 3 }));
-const clockTime = formatter(locale =>
-  new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }));
-const minuteTime = formatter(locale =>
-  new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }));
+const shortNumber = formatter(
+  locale =>
+    new Intl.NumberFormat(locale.replace("en-GB", "en-US"), { notation: "compact", maximumSignificantDigits: 3 }),
+);
+const clockTime = formatter(
+  locale =>
+    new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }),
+);
+const minuteTime = formatter(
+  locale => new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }),
+);
 const dayTime = formatter(locale => new Intl.DateTimeFormat(locale, { month: "short", day: "numeric" }));
-const fullTime = formatter(locale =>
-  new Intl.DateTimeFormat(locale, {
-    year: "numeric", month: "short", day: "numeric",
-    hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
-  }));
-const momentTime = formatter(locale =>
-  new Intl.DateTimeFormat(locale, {
-    month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
-  }));
+const fullTime = formatter(
+  locale =>
+    new Intl.DateTimeFormat(locale, {
+      year: "numeric",
+      month: "short",
+      day: "numeric",
+      hour: "2-digit",
+      minute: "2-digit",
+      second: "2-digit",
+      hourCycle: "h23",
+    }),
+);
+const momentTime = formatter(
+  locale =>
+    new Intl.DateTimeFormat(locale, {
+      month: "short",
+      day: "numeric",
+      hour: "2-digit",
+      minute: "2-digit",
+      hourCycle: "h23",
+    }),
+);
 
 const known = value => value !== null && value !== undefined && Number.isFinite(value);
 
@@ -61,12 +79,18 @@ function percent(value) {
 /** Seconds as µs, ms, s, min or h: three significant digits. */
 function duration(seconds) {
   if (!known(seconds)) return DASH;
-  const [value, unit] = seconds === 0 ? [0, "ms"]
-    : seconds < 0.9995e-3 ? [seconds * 1e6, "µs"]
-    : seconds < 0.9995 ? [seconds * 1e3, "ms"]
-    : seconds < 120 ? [seconds, "s"]
-    : seconds < 7200 ? [seconds / 60, "min"]
-    : [seconds / 3600, "h"];
+  const [value, unit] =
+    seconds === 0
+      ? [0, "ms"]
+      : seconds < 0.9995e-3
+        ? [seconds * 1e6, "µs"]
+        : seconds < 0.9995
+          ? [seconds * 1e3, "ms"]
+          : seconds < 120
+            ? [seconds, "s"]
+            : seconds < 7200
+              ? [seconds / 60, "min"]
+              : [seconds / 3600, "h"];
   return `${significant(value)} ${unit}`;
 }
 
@@ -87,8 +111,16 @@ function bytes(count) {
 
 /** How long something has run: the two largest units. */
 function uptime(seconds) {
-  const units = [["days", 86400], ["hours", 3600], ["minutes", 60], ["seconds", 1]];
-  const at = Math.max(0, units.findIndex(([, size]) => seconds >= size));
+  const units = [
+    ["days", 86400],
+    ["hours", 3600],
+    ["minutes", 60],
+    ["seconds", 1],
+  ];
+  const at = Math.max(
+    0,
+    units.findIndex(([, size]) => seconds >= size),
+  );
   const parts = [];
   let rest = Math.floor(seconds);
   for (const [unit, size] of units.slice(seconds < 1 ? -1 : at).slice(0, 2)) {
@@ -101,10 +133,14 @@ function uptime(seconds) {
 
 /** A step of a chart. */
 function span(seconds) {
-  const [size, unit] = seconds % 86400 === 0 ? [86400, "days"]
-    : seconds % 3600 === 0 ? [3600, "hours"]
-    : seconds % 60 === 0 ? [60, "minutes"]
-    : [1, "seconds"];
+  const [size, unit] =
+    seconds % 86400 === 0
+      ? [86400, "days"]
+      : seconds % 3600 === 0
+        ? [3600, "hours"]
+        : seconds % 60 === 0
+          ? [60, "minutes"]
+          : [1, "seconds"];
   return `${seconds / size} ${text(`unit_${unit}`)}`;
 }
 

@@ -112,18 +112,33 @@ function showControls() {
   for (const input of at("window").querySelectorAll("input")) input.checked = input.value === choice.window;
   const option = ([value, label]) => Object.assign(element("option"), { value, textContent: label });
   const fill = (select, entries, value) => {
-    keyed(select, entries, ([id]) => `=${id}`, option, (node, [, label]) => put(node, label));
+    keyed(
+      select,
+      entries,
+      ([id]) => `=${id}`,
+      option,
+      (node, [, label]) => put(node, label),
+    );
     if (select.value !== value) select.value = value;
   };
-  for (const [name, select] of [["channel", at("by-channel")], ["key", at("by-key")]]) {
+  for (const [name, select] of [
+    ["channel", at("by-channel")],
+    ["key", at("by-key")],
+  ]) {
     const seen = new Map(page.seen[name]);
     if (choice[name] !== null && !seen.has(choice[name])) seen.set(choice[name], choice[name]);
-    const entries = [...seen.keys()].sort().map(id => [id, name === "channel" && seen.get(id) !== id ? `${seen.get(id)} (${id})` : id]);
+    const entries = [...seen.keys()]
+      .sort()
+      .map(id => [id, name === "channel" && seen.get(id) !== id ? `${seen.get(id)} (${id})` : id]);
     fill(select, [["", text("all")], ...entries], choice[name] ?? "");
     select.classList.toggle("set", choice[name] !== null);
   }
   at("clear").hidden = choice.key === null && choice.channel === null;
-  fill(at("interval"), INTERVALS_S.map(seconds => [String(seconds), seconds === 0 ? text("off") : span(seconds)]), String(page.interval));
+  fill(
+    at("interval"),
+    INTERVALS_S.map(seconds => [String(seconds), seconds === 0 ? text("off") : span(seconds)]),
+    String(page.interval),
+  );
   const since = page.shownAt ? text("updated", { time: clock(page.shownAt) }) : text("loading");
   put(at("updated"), page.interval === 0 ? `${since} · ${text("paused")}` : since);
 }
@@ -136,10 +151,16 @@ function showFailure() {
   if (failure === null) return;
   const unauthorized = failure instanceof Refusal && failure.status === 401;
   const [what, when, again] = banner.children;
-  put(what, unauthorized ? text("fails_401")
-    : failure instanceof Refusal ? text(failure.status === 403 ? "fails_403" : "fails_status", { status: failure.status })
-    : failure instanceof Surprise ? text("fails_page", { error: failure.message })
-      : text("fails_network"));
+  put(
+    what,
+    unauthorized
+      ? text("fails_401")
+      : failure instanceof Refusal
+        ? text(failure.status === 403 ? "fails_403" : "fails_status", { status: failure.status })
+        : failure instanceof Surprise
+          ? text("fails_page", { error: failure.message })
+          : text("fails_network"),
+  );
   put(when, page.shownAt ? text("old_figures", { time: clock(page.shownAt) }) : "");
   put(again, text(unauthorized ? "reload" : "try_again"));
   again.onclick = () => (unauthorized ? location.reload() : refresh());

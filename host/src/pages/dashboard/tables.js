@@ -67,7 +67,8 @@ class Table {
       .sort((a, b) => {
         // What is not known comes last, whichever way the rest is sorted.
         if (absent(a.sortable) || absent(b.sortable)) return absent(a.sortable) - absent(b.sortable);
-        const order = typeof a.sortable === "number" ? a.sortable - b.sortable : collator.compare(a.sortable, b.sortable);
+        const order =
+          typeof a.sortable === "number" ? a.sortable - b.sortable : collator.compare(a.sortable, b.sortable);
         return sign * order || collator.compare(a.key, b.key);
       })
       .map(({ row }) => row);
@@ -93,7 +94,13 @@ class Table {
     const foldable = rows.length > ROWS_SHOWN + 1;
     this.more.hidden = !foldable;
     put(this.more, this.whole ? text("show_fewer") : text("show_all", { count: exact(rows.length) }));
-    keyed(this.body, foldable && !this.whole ? rows.slice(0, ROWS_SHOWN) : rows, key, () => this.makeRow(), (node, row) => this.showRow(node, row));
+    keyed(
+      this.body,
+      foldable && !this.whole ? rows.slice(0, ROWS_SHOWN) : rows,
+      key,
+      () => this.makeRow(),
+      (node, row) => this.showRow(node, row),
+    );
   }
 
   makeRow() {

@@ -38,10 +38,7 @@ const TEXTS = {
   reload: ["Reload", "重新加载"],
   old_figures: ["The figures below are from {time}.", "下方为 {time} 的数据。"],
   fails_network: ["The gateway does not answer.", "网关没有响应。"],
-  fails_401: [
-    "The admin token is needed: reload the page and enter it.",
-    "需要管理令牌：请重新加载页面并输入。",
-  ],
+  fails_401: ["The admin token is needed: reload the page and enter it.", "需要管理令牌：请重新加载页面并输入。"],
   fails_403: ["This address may not read the statistics (403).", "此地址无权读取统计数据（403）。"],
   fails_status: ["The gateway answered with status {status}.", "网关返回状态码 {status}。"],
   fails_page: ["This page cannot show what the gateway sent: {error}", "页面无法显示网关返回的数据：{error}"],
@@ -112,7 +109,10 @@ const TEXTS = {
   per_step: ["per {step}", "每 {step}"],
   most_per_step: ["most at a time, per {step}", "每 {step}的最大值"],
   open: ["open", "打开"],
-  chart_hint: ["{title}: {values}. Left and right arrow keys walk through time.", "{title}：{values}。左右方向键可沿时间移动。"],
+  chart_hint: [
+    "{title}: {values}. Left and right arrow keys walk through time.",
+    "{title}：{values}。左右方向键可沿时间移动。",
+  ],
   legend: ["Shown series", "显示的序列"],
 
   // Tables.

@@ -13,7 +13,9 @@ PARTS = Path(__file__).resolve().parents[2] / "host/src/pages/dashboard"
 
 def assemble():
     """The page and its Content-Security-Policy, from the sources that are compiled into the gateway."""
-    lines = [line.split() for line in (PARTS / "parts.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line.split() for line in (PARTS / "parts.txt").read_text().splitlines() if line and not line.startswith("#")
+    ]
     page, policy = (PARTS / "page.html").read_text(), []
     for tag in ["script", "style"]:
         text = "\n".join((PARTS / file).read_text() for kind, file in lines if kind == tag)
@@ -44,7 +46,11 @@ class Mock:
                 answer = mock.answer(query)
                 if answer is None:
                     return self.connection.close()
-                status, body = (answer, "{}") if isinstance(answer, int) else (200, answer if isinstance(answer, str) else json.dumps(answer))
+                status, body = (
+                    (answer, "{}")
+                    if isinstance(answer, int)
+                    else (200, answer if isinstance(answer, str) else json.dumps(answer))
+                )
                 self.reply(status, "application/json", body)
 
             def reply(self, status, kind, body, policy=None):
