@@ -80,7 +80,7 @@ def test_a_failed_refresh_keeps_the_old_figures_and_says_why(tabs, gateway, answ
     assert said in tab.text("#banner")
     assert "The figures below are from" in tab.text("#banner")
     assert tab.run("document.body.classList.contains('stale')")
-    assert tab.text("#health") == "Not reachable"
+    assert tab.text("#health") == "Not up to date"
     assert tab.text("[data-figure=requests] .figure-value") == requests
     # And it recovers.
     mock.answer = lambda query: sample.small(**query)

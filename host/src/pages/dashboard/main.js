@@ -29,6 +29,8 @@ class Refusal extends Error {
   }
 }
 
+const isUnauthorized = failure => failure instanceof Refusal && failure.status === 401;
+
 /** It answered with figures that this page cannot show: those of another version, most likely. */
 class Surprise extends Error {}
 
@@ -79,12 +81,14 @@ async function refresh() {
 
 function schedule() {
   clearTimeout(page.timer);
-  if (page.interval === 0 || document.hidden) return;
+  // Without the admin token, asking again helps only after a reload.
+  if (page.interval === 0 || document.hidden || isUnauthorized(page.failure)) return;
   page.timer = setTimeout(refresh, Math.max(0, page.askedAt + page.interval * 1000 - Date.now()));
 }
 
 /** Writes everything that depends on the figures, the choice or the language. */
 function show() {
+  document.body.classList.toggle("ready", page.stats !== null);
   if (page.stats) {
     try {
       see(page.stats);
@@ -149,7 +153,7 @@ function showFailure() {
   banner.hidden = failure === null;
   document.body.classList.toggle("stale", failure !== null);
   if (failure === null) return;
-  const unauthorized = failure instanceof Refusal && failure.status === 401;
+  const unauthorized = isUnauthorized(failure);
   const [what, when, again] = banner.children;
   put(
     what,
@@ -164,7 +168,7 @@ function showFailure() {
   put(when, page.shownAt ? text("old_figures", { time: clock(page.shownAt) }) : "");
   put(again, text(unauthorized ? "reload" : "try_again"));
   again.onclick = () => (unauthorized ? location.reload() : refresh());
-  showHealth("bad", "unreachable");
+  showHealth("bad", "outdated");
 }
 
 function listen() {

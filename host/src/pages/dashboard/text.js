@@ -28,7 +28,7 @@ const TEXTS = {
   about: ["version {version} · up {uptime}", "版本 {version} · 已运行 {uptime}"],
   healthy: ["Running", "运行正常"],
   attention: ["Needs attention", "需要关注"],
-  unreachable: ["Not reachable", "无法连接"],
+  outdated: ["Not up to date", "数据未更新"],
   notes: ["Notes", "提示"],
   other: ["other", "其他"],
   none: ["–", "–"],
