@@ -122,7 +122,7 @@ class Chart {
     return {
       width: this.canvas.clientWidth,
       height: CHART_HEIGHT,
-      padding: [8, 4, 0, 0],
+      padding: [8, 16, 0, 0],
       legend: { show: false },
       cursor: {
         y: false,

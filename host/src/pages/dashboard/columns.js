@@ -45,15 +45,12 @@ const seconds = (id, head, value, more) => measure(id, head, value, duration, nu
 
 const namedOther = name => (name === "other" ? text("other") : name);
 
-/** The column that names the row. */
+/** The column that names the row; a name that can be picked has a title that says what a click does. */
 function heading(id, head, value, { label = value, mono = false } = {}) {
-  const show = (cell, row) =>
-    put(
-      cell,
-      label(row),
-      label(row) === value(row) ? "" : value(row),
-      `${cell.className.split(" ")[0]}${mono ? " mono" : ""}`,
-    );
+  const show = (cell, row) => {
+    put(cell, label(row), cell.classList.contains("pick") ? cell.title : value(row));
+    cell.classList.toggle("mono", mono);
+  };
   return { id, head, value, show, heading: true };
 }
 

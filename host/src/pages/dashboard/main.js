@@ -143,7 +143,7 @@ function showControls() {
     INTERVALS_S.map(seconds => [String(seconds), seconds === 0 ? text("off") : span(seconds)]),
     String(page.interval),
   );
-  const since = page.shownAt ? text("updated", { time: clock(page.shownAt) }) : text("loading");
+  const since = page.shownAt ? text("updated", { time: clock(page.shownAt) }) : text(page.failure ? "none" : "loading");
   put(at("updated"), page.interval === 0 ? `${since} · ${text("paused")}` : since);
 }
 

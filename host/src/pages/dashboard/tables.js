@@ -129,7 +129,8 @@ class Table {
         const button = part(cell, () => Object.assign(element("button", "pick"), { type: "button" }));
         button.setAttribute("aria-pressed", String(picked));
         column.show(button, row);
-        button.title = picked ? text("clear") : text("filter_by", { name: this.options.key(row) });
+        const title = picked ? text("clear") : text("filter_by", { name: this.options.key(row) });
+        if (button.title !== title) button.title = title;
       } else {
         column.show(cell, row);
       }
