@@ -6,15 +6,15 @@
 //! embed or frame any of them, whatever `cors_origins` says of the providers' paths.
 
 mod access;
+mod dashboard;
 mod metrics;
+mod policy;
 mod process;
 mod sign_in;
 mod stats;
 
 use std::sync::atomic::Ordering;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
@@ -24,13 +24,11 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::config::{AdminToken, Gateway};
-use crate::digest::sha256;
 use crate::exchange::relay::{self, Reply};
 use crate::exchange::worker::Worker;
 use crate::exchange::{self, Client};
 use access::{Refusal, Verdict, Viewer};
 
-const DASHBOARD: &str = include_str!("pages/dashboard.html");
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -121,8 +119,8 @@ async fn guarded<B>(
         Verdict::SignedIn(token) => signed_in(token, client, &sign_in::without_token(uri)),
         Verdict::Refused(refusal) => refused(refusal, page == Page::Dashboard || accepts_html(headers), request_id),
         Verdict::Admitted if page == Page::Dashboard => {
-            let mut reply = said(StatusCode::OK, HTML, Bytes::from_static(DASHBOARD.as_bytes()));
-            reply.headers_mut().insert(CONTENT_SECURITY_POLICY, dashboard_policy());
+            let mut reply = said(StatusCode::OK, HTML, dashboard::html());
+            reply.headers_mut().insert(CONTENT_SECURITY_POLICY, dashboard::policy());
             reply
         }
         Verdict::Admitted => {
@@ -170,7 +168,7 @@ fn refused(refusal: Refusal, as_html: bool, request_id: &str) -> Response<Reply>
     }
     let mut reply = said(failure.status(), HTML, refusal.html());
     reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, sign_in_policy());
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, sign_in::policy());
     reply
 }
 
@@ -184,30 +182,4 @@ fn said(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) 
 fn accepts_html(headers: &HeaderMap) -> bool {
     let is_html = |item: &[u8]| item.trim_ascii().to_ascii_lowercase().starts_with(b"text/html");
     headers.get_all(ACCEPT).iter().any(|list| list.as_bytes().split(|byte| *byte == b',').any(is_html))
-}
-
-/// The dashboard loads nothing from elsewhere, and of scripts and styles only its own run: those with these hashes.
-fn dashboard_policy() -> HeaderValue {
-    let (script, style) = (hash(DASHBOARD, "script"), hash(DASHBOARD, "style"));
-    policy(&format!(
-        "script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; img-src data:; form-action 'none'"
-    ))
-}
-
-/// The page with the form has no script at all.
-fn sign_in_policy() -> HeaderValue {
-    policy(&format!("style-src 'sha256-{}'; form-action 'self'", hash(sign_in::PAGE, "style")))
-}
-
-fn policy(allowed: &str) -> HeaderValue {
-    let policy = format!("default-src 'none'; {allowed}; base-uri 'none'; frame-ancestors 'none'");
-    HeaderValue::try_from(policy).expect("base64 and directives are visible ASCII")
-}
-
-/// Of the text between a tag and its end.
-fn hash(html: &str, tag: &str) -> String {
-    let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
-    let rest = html.split_once(&open).map_or("", |(_, rest)| rest);
-    let text = rest.split_once(&close).map_or("", |(text, _)| text);
-    STANDARD.encode(sha256(text.as_bytes()))
 }

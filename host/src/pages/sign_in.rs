@@ -18,8 +18,9 @@ use crate::error::{Failure, Kind};
 use crate::exchange::cookies;
 
 use super::access::Refusal;
+use super::policy;
 
-pub const PAGE: &str = include_str!("sign_in.html");
+const PAGE: &str = include_str!("sign_in.html");
 /// Where the form leads, and what it leads to.
 pub const PATH: &str = "/dashboard";
 const FORM_BYTES_MAX: usize = 4096;
@@ -118,6 +119,11 @@ fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         (&pair[..end], pair.get(end + 1..).unwrap_or_default())
     })
+}
+
+/// The page with the form has no script at all.
+pub fn policy() -> HeaderValue {
+    policy::only(&format!("style-src 'sha256-{}'; form-action 'self'", policy::hash(PAGE, "style")))
 }
 
 #[cfg(test)]
