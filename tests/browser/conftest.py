@@ -24,8 +24,25 @@ def chrome():
 
 
 @pytest.fixture
-def tabs(chrome):
-    """`tabs(url, fragment, **options)` opens the dashboard of the gateway at `url` and waits for its figures."""
+def gateway():
+    """`gateway(answer)`: a mock gateway whose `/stats` says `answer(**query)`."""
+    started = []
+
+    def start(answer):
+        started.append(mock_gateway.Mock(lambda query: answer(**query)))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def tabs(chrome, gateway):
+    """`tabs(url, fragment, **options)` opens the dashboard of the gateway at `url` and waits for its figures.
+
+    A tab is closed before the gateway that it asks.
+    """
     opened = []
 
     def open(url, fragment="", *, loaded="document.querySelectorAll('.figure').length > 0", **options):
@@ -45,20 +62,6 @@ def tabs(chrome):
         elsewhere = [url for url in tab.requests if not url.startswith((origin + "/", "data:", "about:"))]
         assert elsewhere == [], "the page asks other hosts"
         tab.close()
-
-
-@pytest.fixture
-def gateway():
-    """`gateway(answer)`: a mock gateway whose `/stats` says `answer(**query)`."""
-    started = []
-
-    def start(answer):
-        started.append(mock_gateway.Mock(lambda query: answer(**query)))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 @pytest.fixture(scope="session")
