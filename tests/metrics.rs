@@ -87,3 +87,27 @@ async fn no_family_and_no_sample_is_there_twice() {
     }
     assert!(families.len() > 30 && samples.len() > 60, "{} families", families.len());
 }
+
+/// A dashboard that asks for what is not there shows nothing, and nobody sees why.
+#[tokio::test]
+async fn the_grafana_dashboard_asks_only_for_what_there_is() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(Conf::new(&upstream.url())).await;
+    let text = scraped(&gateway).await.text().to_owned();
+    let families: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned)).collect();
+    let dashboard: serde_json::Value =
+        serde_json::from_str(include_str!("../docs/grafana-dashboard.json")).expect("it is JSON");
+    let mut asked = 0;
+    for target in dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap())
+    {
+        let query = target["expr"].as_str().unwrap();
+        let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        for name in words.filter(|word| word.starts_with("aiproxy_") || word.starts_with("process_")) {
+            let family = ["_total", "_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            assert!(families.iter().any(|known| known == family.unwrap_or(name)), "{name} in {query}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 20, "{asked}");
+}

@@ -78,7 +78,8 @@ mod tests {
         let html = String::from_utf8(html().into()).unwrap();
         assert_eq!((html.matches("<script>").count(), html.matches("</script>").count()), (1, 1));
         assert_eq!((html.matches("<style>").count(), html.matches("</style>").count()), (1, 1));
-        assert!(!html.contains("<script src") && !html.contains("<link") && !html.contains(" style=\""));
+        assert!(!html.contains("<script src") && !html.contains(" style=\""));
+        assert_eq!(html.matches("<link").count(), html.matches("<link rel=\"icon\" href=\"data:").count());
         assert!(html.len() > 50_000, "the parts are in it");
     }
 }

@@ -167,22 +167,22 @@ mod tests {
         exposition.histogram("call", "Calls", 1..=2, vec![(labels([("plugin", "p")]), histogram)]);
         exposition.info("build", "This", labels([("version", "1")]));
         let expected = "\
-# HELP aiproxy_requests Ended.
+# HELP aiproxy_requests Ended
 # TYPE aiproxy_requests counter
 aiproxy_requests_total{model=\"a\\\"\\\\\\nb\"} 3.0
-# HELP aiproxy_latency_seconds Now.
+# HELP aiproxy_latency_seconds Now
 # TYPE aiproxy_latency_seconds gauge
 # UNIT aiproxy_latency_seconds seconds
 aiproxy_latency_seconds 0.5
-# HELP aiproxy_call_seconds Calls.
+# HELP aiproxy_call_seconds Calls
 # TYPE aiproxy_call_seconds histogram
 # UNIT aiproxy_call_seconds seconds
 aiproxy_call_seconds_sum{plugin=\"p\"} 1.000008
 aiproxy_call_seconds_count{plugin=\"p\"} 4
-aiproxy_call_seconds_bucket{le=\"2e-6\",plugin=\"p\"} 1
-aiproxy_call_seconds_bucket{le=\"4e-6\",plugin=\"p\"} 2
+aiproxy_call_seconds_bucket{le=\"0.000002\",plugin=\"p\"} 1
+aiproxy_call_seconds_bucket{le=\"0.000004\",plugin=\"p\"} 2
 aiproxy_call_seconds_bucket{le=\"+Inf\",plugin=\"p\"} 4
-# HELP aiproxy_build This.
+# HELP aiproxy_build This
 # TYPE aiproxy_build info
 aiproxy_build_info{version=\"1\"} 1
 # EOF
