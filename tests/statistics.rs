@@ -228,13 +228,16 @@ async fn a_filter_and_a_window_are_taken_and_another_is_refused_with_the_choice(
     let keys = json!([
         {"proxy_key": KEY, "id": "tester", "channel": "c", "description": "The team"},
         {"proxy_key": "sk-second-key", "id": "second", "channel": "c"},
+        {"proxy_key": "sk-idle-key", "id": "idle", "channel": "c"},
     ]);
     let gateway = Gateway::start(Conf::new(&upstream.url()).keys(keys)).await;
     for key in [KEY, "sk-second-key", "sk-second-key"] {
         ask(gateway.address, "GET", "/x", &[("x-api-key", key)]).await;
     }
     let stats = counted(&gateway, 3).await;
+    assert_eq!(row(&stats, "keys", "id", "second")["requests"], 2, "{stats:#}");
     assert_eq!(row(&stats, "keys", "id", "tester")["description"], "The team");
+    assert_eq!(row(&stats, "keys", "id", "idle")["requests"], 0, "one that was not used is shown too");
     let of = async |query: &str| {
         let reply = get(gateway.address, &format!("/stats?{query}")).await.json();
         let window = &reply["window"];

@@ -27,7 +27,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -164,9 +163,7 @@ async fn run(
     let mut source = Source::Open(body);
     let read_limits = read_limits(limits);
     if candidates.iter().any(|candidate| reads_body(candidate)) {
-        let began = Instant::now();
-        source = source.read_if_telling(&parts, read_limits, worker).await?;
-        settle.waited = began.elapsed();
+        source = settle.waits(source.read_if_telling(&parts, read_limits, worker)).await?;
     }
 
     let decided = decided(worker, candidates, &parts, Transport::Http, &source, &identified, settle).await?;
@@ -174,12 +171,12 @@ async fn run(
 
     let may_ask_usage = channel.channel.usage == UsageSource::Ask && usage::may_be_asked_for(&prepared, &parts);
     if may_ask_usage {
-        source = Box::pin(source.read_if_telling(&parts, read_limits, worker)).await?;
+        source = settle.waits(Box::pin(source.read_if_telling(&parts, read_limits, worker))).await?;
     }
     make_upstreams(&mut parts, client, &prepared);
     if !prepared.plan.body.is_empty() {
         // In a box: few plans edit bodies, and the exchange's future is moved about.
-        source = Box::pin(source.edited(&prepared, read_limits, worker)).await?;
+        source = settle.waits(Box::pin(source.edited(&prepared, read_limits, worker))).await?;
     }
     let asked_usage = may_ask_usage && Box::pin(usage::ask(&mut source)).await;
     let (mut body, reservation) = source.into_request_body();

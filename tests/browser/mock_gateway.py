@@ -24,7 +24,7 @@ def assemble():
         page = page.replace(f"<{tag}></{tag}>", f"<{tag}>{text}</{tag}>")
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         policy.append(f"{tag}-src 'sha256-{digest}'")
-    rest = "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    rest = "connect-src 'self'; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     return page, f"default-src 'none'; {'; '.join(policy)}; {rest}"
 
 

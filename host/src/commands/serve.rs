@@ -20,7 +20,7 @@ use crate::plugin::{Engine, EngineOptions};
 use crate::server::{self, Parts};
 use crate::shutdown::{self, Commands};
 use crate::state::StateFolder;
-use crate::stats::{Registry, Statistics};
+use crate::stats::{self, Registry, Statistics};
 use crate::telemetry;
 use crate::upstream::Tls;
 
@@ -110,6 +110,8 @@ impl Gateway {
         let registry = Arc::new(Registry::new(workers));
         registry.log_requests(settings.statistics.request_log_days);
         let statistics = Statistics::start(registry.clone(), Some(state.statistics()))?;
+        let started = format!("version {} began to serve", env!("CARGO_PKG_VERSION"));
+        registry.events.add(stats::Level::Info, "start", "gateway", &started, 1);
         let shared = Arc::new(Shared::new(generation, loader.status(), registry, statistics.asker())?);
         let (swap, swapped) = watch::channel(1);
         let watcher = Watcher::start(loader, shared.clone(), swap)?;

@@ -123,7 +123,7 @@ pub struct Settle {
     /// Until the first of them, without the waiting for the client's body.
     gateway: Option<Duration>,
     /// How long the client's body was waited for.
-    pub waited: Duration,
+    waited: Duration,
     /// How long plugins took to decide.
     pub plugin: Duration,
     /// How much of the client's body has gone up.
@@ -180,6 +180,14 @@ impl Settle {
     /// The channel that serves, or that was the last to be asked.
     pub fn channel(&mut self, channel: Rc<WorkerChannel>) {
         self.channel = Some(Served::Whole(channel));
+    }
+
+    /// Waits for the client's body, which is not the gateway's time.
+    pub async fn waits<F: Future>(&mut self, body: F) -> F::Output {
+        let began = Instant::now();
+        let output = body.await;
+        self.waited += began.elapsed();
+        output
     }
 
     /// A try to get a reply begins.

@@ -1,14 +1,6 @@
 "use strict";
 // The tables of the page: which columns each has, which rows, and what a click on a row filters by.
 
-/** The configured channels that had no requests in the window: their state is to be seen all the same. */
-function idleChannels({ channel_stats: channels, window }) {
-  const busy = new Set(window.channels.map(({ id }) => id));
-  return Object.entries(channels)
-    .filter(([id]) => !busy.has(id) && (window.channel === null || window.channel === id))
-    .map(([id, { name, status }]) => ({ id, name, status, requests: 0, failed: 0, success_rate: null }));
-}
-
 class Tables {
   constructor() {
     const largest = ["requests", "descending"];
@@ -190,7 +182,7 @@ class Tables {
 
   update(stats) {
     const { window } = stats;
-    this.channels.update([...window.channels, ...idleChannels(stats)]);
+    this.channels.update(window.channels);
     this.keys.update(window.keys);
     this.models.update(window.models);
     this.endpoints.update(window.endpoints);

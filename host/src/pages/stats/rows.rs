@@ -188,6 +188,7 @@ impl WindowShown {
         let generation = shared.current.load();
         let keys: HashMap<_, &Arc<ProxyKey>> =
             generation.config.keys.by_digest.values().map(|key| (key.id.as_str(), key)).collect();
+        let channels = generation.channels.keys().map(String::as_str);
         let row = |group: &Group| Row::new(group, names);
         Self {
             name: span.name,
@@ -198,13 +199,13 @@ impl WindowShown {
             channel: filter.channel.clone(),
             totals: row(&window.totals),
             previous: row(&window.previous),
-            keys: largest(&window.keys, |id, group| {
+            keys: largest(&with_idle(&window.keys, keys.keys().copied(), filter.key.as_deref()), |id, group| {
                 let key = keys.get(id);
                 let description = key.and_then(|key| key.description.clone());
                 let active = key.is_some_and(|key| key.active);
                 KeyRow { id: id.to_owned(), description, active, row: row(group) }
             }),
-            channels: largest(&window.channels, |id, group| {
+            channels: largest(&with_idle(&window.channels, channels, filter.channel.as_deref()), |id, group| {
                 let state = generation.channels.get(id);
                 ChannelRow {
                     id: id.to_owned(),
@@ -228,6 +229,19 @@ impl WindowShown {
             series: Lines::new(window),
         }
     }
+}
+
+/// With those that are configured and were not used.
+fn with_idle<'a>(
+    groups: &BTreeMap<Arc<str>, Group>,
+    configured: impl Iterator<Item = &'a str>,
+    only: Option<&str>,
+) -> BTreeMap<Arc<str>, Group> {
+    let mut all = groups.clone();
+    for name in configured.filter(|name| only.is_none_or(|only| only == *name)) {
+        all.entry(name.into()).or_default();
+    }
+    all
 }
 
 /// A row for each group, the largest first.
