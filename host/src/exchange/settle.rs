@@ -5,6 +5,7 @@
 //! come here, exactly once.
 
 mod line;
+mod served;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use crate::error::{Failure, Origin};
 use crate::exchange::trace::TraceId;
 use crate::exchange::worker::{Counted, RequestId, Worker, WorkerChannel};
 use crate::meter::Usage;
-use crate::stats::{Ended, Failed, Level, Outcome, Signals, Transport, Usages, unix_time_s};
+use crate::stats::{Ended, Failed, Level, Outcome, Transport, Usages, unix_time_s};
 use crate::upstream::Uploaded;
 
 use line::Line;
+use served::Served;
 
 /// Who ended a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -53,50 +55,6 @@ struct Socket {
     messages_out: u64,
     bytes_in: u64,
     closing: Option<Closing>,
-}
-
-/// The channel that serves, or that was the last to be asked.
-enum Served {
-    Whole(Rc<WorkerChannel>),
-    /// What the record needs of it: a socket may stay for hours, and shall not keep the instances of a plugin that has
-    /// been replaced.
-    Named {
-        id: String,
-        signals: Arc<Signals>,
-        plugin: Option<(String, String)>,
-    },
-}
-
-impl Served {
-    fn id(&self) -> &str {
-        match self {
-            Self::Whole(channel) => &channel.channel.id,
-            Self::Named { id, .. } => id,
-        }
-    }
-
-    fn signals(&self) -> &Arc<Signals> {
-        match self {
-            Self::Whole(channel) => &channel.signals,
-            Self::Named { signals, .. } => signals,
-        }
-    }
-
-    /// The plugin's name, and the version's short hash.
-    fn plugin(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::Whole(channel) => {
-                let version = &channel.plugin.as_ref().ok()?.deployed.version;
-                Some((&version.name, version.short_hash()))
-            }
-            Self::Named { plugin, .. } => plugin.as_ref().map(|(name, hash)| (name.as_str(), hash.as_str())),
-        }
-    }
-
-    fn named(&self) -> Self {
-        let plugin = self.plugin().map(|(name, hash)| (name.to_owned(), hash.to_owned()));
-        Self::Named { id: self.id().to_owned(), signals: self.signals().clone(), plugin }
-    }
 }
 
 /// One exchange's record, from its head to its end.

@@ -10,6 +10,13 @@ use crate::stats::{Filter, Span, Usages, Window};
 /// A minute that is not over.
 const NOW: u64 = 1_800_000_059;
 
+/// A folder of its own, and the file in it.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sqlite");
+    (folder, path)
+}
+
 /// Adds exchanges of this model.
 fn count(store: &mut Store, model: &str, exchanges: usize) {
     let tally = Tally::default();
@@ -66,8 +73,7 @@ fn shown(store: &Store) -> String {
 
 #[test]
 fn what_was_written_is_there_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s.sqlite");
+    let (_folder, path) = place();
     let mut store = Store::new(NOW);
     let mut recorder = Recorder::new(path.clone());
     count(&mut store, "a", 3);
@@ -85,8 +91,7 @@ fn what_was_written_is_there_after_a_restart() {
 
 #[test]
 fn a_second_run_goes_on_where_the_first_ended() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s.sqlite");
+    let (_folder, path) = place();
     for run in 1..=3 {
         let mut store = loaded(&path);
         let mut recorder = Recorder::new(path.clone());
@@ -101,8 +106,7 @@ fn a_second_run_goes_on_where_the_first_ended() {
 
 #[test]
 fn a_full_disk_loses_nothing_once_there_is_room_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s.sqlite");
+    let (_folder, path) = place();
     let mut store = Store::new(NOW);
     let mut recorder = Recorder::new(path.clone());
     count(&mut store, "a", 3);
@@ -129,8 +133,7 @@ fn a_file_that_is_no_database_is_kept_aside_and_a_new_one_begun() {
     for garbage in
         [b"not a database, but long enough to be looked at as one, by its first bytes".repeat(100), vec![0; 9000]]
     {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s.sqlite");
+        let (folder, path) = place();
         std::fs::write(&path, &garbage).unwrap();
         let mut recorder = Recorder::new(path.clone());
         let mut store = Store::new(NOW);
@@ -146,8 +149,7 @@ fn a_file_that_is_no_database_is_kept_aside_and_a_new_one_begun() {
 
 #[test]
 fn another_programs_database_and_another_schema_are_not_touched() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s.sqlite");
+    let (folder, path) = place();
     rusqlite::Connection::open(&path)
         .unwrap()
         .execute_batch("CREATE TABLE mine (a); INSERT INTO mine VALUES (1)")
@@ -165,8 +167,7 @@ fn another_programs_database_and_another_schema_are_not_touched() {
 
 #[test]
 fn a_file_that_breaks_or_vanishes_under_way_is_written_anew_out_of_memory() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s.sqlite");
+    let (folder, path) = place();
     let mut store = Store::new(NOW);
     let mut recorder = Recorder::new(path.clone());
     count(&mut store, "a", 3);
@@ -192,8 +193,7 @@ fn a_file_that_breaks_or_vanishes_under_way_is_written_anew_out_of_memory() {
 
 #[test]
 fn the_request_log_and_the_events_are_kept_and_cut() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s.sqlite");
+    let (_folder, path) = place();
     let mut store = Store::new(NOW);
     let mut recorder = Recorder::new(path.clone());
     write(&mut recorder, &mut store);
@@ -224,8 +224,7 @@ fn the_request_log_and_the_events_are_kept_and_cut() {
 
 #[test]
 fn history_that_is_too_old_goes_from_the_file_too_and_the_totals_stay() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s.sqlite");
+    let (_folder, path) = place();
     let mut store = Store::new(NOW);
     let mut recorder = Recorder::new(path.clone());
     count(&mut store, "a", 3);
@@ -243,8 +242,7 @@ fn history_that_is_too_old_goes_from_the_file_too_and_the_totals_stay() {
 
 #[test]
 fn a_file_that_could_not_be_read_at_the_start_is_joined_with_what_came_since() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s.sqlite");
+    let (folder, path) = place();
     let mut store = Store::new(NOW);
     let mut recorder = Recorder::new(path.clone());
     count(&mut store, "a", 3);
