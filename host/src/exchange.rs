@@ -80,8 +80,7 @@ pub async fn serve(worker: Rc<Worker>, client: Client, request: Request<Incoming
     let mut reply = match &browser {
         Some(allowed) if checked.is_ok() && cors::is_preflight(&parts.method, &parts.headers) => {
             let reply = allowed.preflight::<Option<Bytes>>(&parts.headers).map(Reply::Whole);
-            settle.replied(reply.status());
-            settle.complete();
+            settle.preflight(reply.status());
             return identified(reply, &settle.request_id);
         }
         _ => {

@@ -7,6 +7,7 @@
 //! `calls` (plugins) and `events`. A [`Registry`] outlives generations: a channel that comes back finds its counters.
 
 mod calls;
+mod clock;
 mod counters;
 mod database;
 mod endpoint;

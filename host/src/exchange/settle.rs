@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::config::ProxyKey;
-use crate::error::{Failure, Origin};
+use crate::error::{Failure, Kind, Origin};
 use crate::exchange::trace::TraceId;
 use crate::exchange::worker::{Counted, RequestId, Worker, WorkerChannel};
 use crate::meter::Usage;
@@ -24,6 +24,9 @@ use crate::upstream::Uploaded;
 
 use line::Line;
 use served::Served;
+
+/// What all preflights are counted as: their paths are any stranger's words.
+const PREFLIGHT: &str = "/preflight";
 
 /// Who ended a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,6 +72,7 @@ pub struct Settle {
     /// The client's address.
     client: HeaderValue,
     is_websocket: bool,
+    is_preflight: bool,
     /// Once it is open.
     socket: Option<Box<Socket>>,
     key: Option<Arc<ProxyKey>>,
@@ -107,6 +111,7 @@ impl Settle {
             uri,
             client,
             is_websocket: false,
+            is_preflight: false,
             socket: None,
             key: None,
             channel: None,
@@ -183,6 +188,9 @@ impl Settle {
             self.uri = path;
         }
         self.channel = self.channel.as_ref().map(Served::named);
+        if let Some(channel) = &self.channel {
+            channel.signals().note(self.first_byte.map(|at| at - self.started), false);
+        }
         self.socket = Some(Box::new(Socket {
             _open: Counted::new(&self.worker.shared, |shared| &shared.stats.open_sockets, usize::MAX),
             opened_us: micros(self.started.elapsed()),
@@ -240,6 +248,13 @@ impl Settle {
         self.first_byte = Some(Instant::now());
     }
 
+    /// A browser's question before its request is answered; that there is such a path shows nowhere.
+    pub fn preflight(&mut self, status: StatusCode) {
+        self.is_preflight = true;
+        self.status = Some(status);
+        self.outcome = Outcome::Complete;
+    }
+
     /// The gateway answers itself, because of `failure`.
     pub fn failed(&mut self, failure: Failure) {
         self.status = Some(failure.status());
@@ -271,7 +286,10 @@ impl Settle {
         let first_byte = self.first_byte.map(|at| at - self.started);
         if let Some(channel) = self.channel.as_ref().filter(|_| self.attempts > 0) {
             channel.signals().end();
-            channel.signals().note(first_byte, self.is_channels_fault());
+            // A socket was noted when it opened; of a client that left before any answer nothing is known.
+            if self.socket.is_none() && (self.status.is_some() || self.failure.is_some()) {
+                channel.signals().note(first_byte, self.is_channels_fault());
+            }
         }
         // What a socket answers is its handshake; how long it then lives says nothing of that.
         let answered_us = match &self.socket {
@@ -288,7 +306,7 @@ impl Settle {
             channel: self.channel_id(),
             model: self.model.as_deref().unwrap_or_default(),
             method: &self.method,
-            path: self.uri.path(),
+            path: if self.is_preflight { PREFLIGHT } else { self.uri.path() },
             transport: if self.is_websocket { Transport::Websocket } else { Transport::Http },
             status: self.status.map(|status| status.as_u16()),
             outcome: self.outcome,
@@ -315,12 +333,21 @@ impl Settle {
         match self.usage.as_ref().filter(|usage| !usage.totals.is_empty()) {
             Some(usage) if is_complete && !usage.is_partial => Usages::Measured(usage),
             Some(usage) => Usages::Partial(Some(usage)),
+            None if !self.is_metered => Usages::None,
+            // The upstream may have worked on it, and what that cost nobody has said.
+            None if self.first_byte.is_none() && self.may_have_cost() => Usages::Partial(None),
             // An error costs nothing where it does not say so, nor does a socket on which nothing was answered.
-            None if !self.is_metered || is_error => Usages::None,
+            None if is_error => Usages::None,
             None if self.socket.as_ref().is_some_and(|socket| socket.messages_out == 0) => Usages::None,
             None if is_complete => Usages::Missing,
             None => Usages::Partial(None),
         }
+    }
+
+    /// The request had gone up, or may have, when the exchange ended without a reply.
+    fn may_have_cost(&self) -> bool {
+        let kind = self.failure.as_ref().map(|failure| failure.kind);
+        kind.is_none_or(|kind| matches!(kind, Kind::UpstreamFirstByteTimeout | Kind::UpstreamBroken))
     }
 
     /// The channel did not serve, and another may.

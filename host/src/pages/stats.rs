@@ -124,8 +124,11 @@ struct StatisticsShown {
     loss_seconds_max: u64,
     series: usize,
     series_max: usize,
-    /// Requests that were counted under `other`, at least in part, because of a bound on what is told apart.
+    /// Requests that were counted under `other`, at least in part: beyond the bounds, or for a model or endpoint that never
+    /// worked.
     folded_requests: u64,
+    /// Requests of this process that went to `other` when their minute, hour or day was over, by resolution.
+    folded_later: BTreeMap<&'static str, u64>,
     /// Lines of the request log that were lost.
     request_log_lost: u64,
 }
@@ -262,6 +265,7 @@ impl StatisticsShown {
             series: from.store.dictionary.len(),
             series_max: SERIES_MAX,
             folded_requests: from.store.folded,
+            folded_later: from.store.folded_later(),
             request_log_lost: from.requests_lost,
         }
     }

@@ -66,6 +66,8 @@ pub struct Database(Connection);
 /// What is written at a time.
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
+    /// Everything there is, for a new file.
+    pub is_all: bool,
     pub changes: Changes,
     pub names: Names,
     pub counters: BTreeMap<String, u64>,
@@ -79,7 +81,15 @@ pub struct Batch {
 
 impl Database {
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        Self::open_within(path, None)
+    }
+
+    /// The file may not grow beyond so many pages: to see what a full disk does.
+    pub fn open_within(path: &Path, pages_max: Option<i64>) -> Result<Self, DatabaseError> {
         let connection = Connection::open(path)?;
+        if let Some(pages) = pages_max {
+            connection.pragma_update(None, "max_page_count", pages)?;
+        }
         connection.busy_timeout(BUSY_TIME)?;
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -97,12 +107,6 @@ impl Database {
             ))?;
         }
         Ok(Self(connection))
-    }
-
-    /// The file may not grow beyond so many pages: to see what a full disk does.
-    #[cfg(test)]
-    pub fn limit_pages(&self, pages: i64) {
-        self.0.pragma_update(None, "max_page_count", pages).unwrap();
     }
 
     /// Fills an empty store.

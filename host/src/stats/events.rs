@@ -10,7 +10,7 @@ use serde::Serialize;
 
 const EVENTS_MAX: usize = 100;
 /// The same event again within so many seconds is counted, not repeated.
-const SAME_S: u64 = 300;
+pub const SAME_S: u64 = 300;
 const MESSAGE_BYTES_MAX: usize = 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -52,6 +52,21 @@ pub struct Event {
     pub count: u64,
 }
 
+impl Event {
+    /// Counts another one, if it is the same again.
+    fn take(&mut self, again: &Self) -> bool {
+        let is_same = self.kind == again.kind
+            && self.subject == again.subject
+            && self.message == again.message
+            && again.time.saturating_sub(self.time) < SAME_S;
+        if is_same {
+            self.count += again.count;
+            self.time = again.time;
+        }
+        is_same
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Events(Mutex<State>);
 
@@ -71,22 +86,15 @@ impl Events {
         let message = message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned();
         let event = Event { time, level, kind: kind.into(), subject: subject.to_owned(), message, count };
         let State { recent, unwritten } = &mut *self.lock();
-        let is_same = |known: &&mut Event| {
-            known.kind == event.kind
-                && known.subject == event.subject
-                && known.message == event.message
-                && time.saturating_sub(known.time) < SAME_S
-        };
-        if let Some(known) = recent.iter_mut().rev().find(is_same) {
-            known.count += count;
-            known.time = time;
-        } else {
+        let is_counted = recent.iter_mut().rev().any(|known| known.take(&event));
+        if !is_counted {
             if recent.len() >= EVENTS_MAX {
                 recent.pop_front();
             }
             recent.push_back(event.clone());
         }
-        if unwritten.len() < EVENTS_MAX {
+        let is_counted = unwritten.iter_mut().rev().any(|known| known.take(&event));
+        if !is_counted && unwritten.len() < EVENTS_MAX {
             unwritten.push(event);
         }
     }

@@ -3,14 +3,16 @@
 //! It alone holds the aggregates, so nothing about them is locked. It runs at a lower priority than the workers, and asks
 //! the recorder to write no sooner than [`WRITE_PAUSE`] after it has written; a question is answered from memory, whatever the disk does.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::clock::Clock;
 use super::database::Batch;
 use super::events::{Event, Level};
 use super::recorder::{Recorder, RecorderThread, Written};
@@ -28,7 +30,13 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 pub const LOSS_SECONDS_MAX: u64 = 4;
 /// Lines of the request log that wait for a disk.
 const REQUESTS_WAITING_MAX: usize = 50_000;
-const CUT_INTERVAL_S: u64 = 3600;
+const CUT_INTERVAL: Duration = Duration::from_hours(1);
+/// Events that wait for a disk.
+const EVENTS_WAITING_MAX: usize = 1000;
+/// Questions that wait for an answer.
+const QUESTIONS_MAX: usize = 64;
+/// How long the process's end waits for a disk.
+const END_WAIT: Duration = Duration::from_secs(10);
 /// Above the workers': on a busy machine they come first.
 const NICENESS: i32 = 5;
 
@@ -68,19 +76,43 @@ pub struct Statistics {
 
 /// Asks the thread.
 #[derive(Clone)]
-pub struct Asker(Sender<Message>);
+pub struct Asker {
+    sender: Sender<Message>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// A question's place among those that wait.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn new(count: &Arc<AtomicUsize>) -> Option<Self> {
+        let waiting = Self(count.clone());
+        (count.fetch_add(1, Ordering::Relaxed) < QUESTIONS_MAX).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Asker {
-    /// `None` when the thread has ended.
+    /// `None` when the thread has ended, or too many are asking.
     pub async fn ask<T: Send + 'static>(
         &self,
         answer: impl FnOnce(&Answerable<'_>) -> T + Send + 'static,
     ) -> Option<T> {
         let (promise, told) = tokio::sync::oneshot::channel();
+        let waiting = Waiting::new(&self.waiting)?;
         let question = Box::new(move |from: &Answerable<'_>| {
-            let _ = promise.send(answer(from));
+            // Whoever asked may have left.
+            if !promise.is_closed() {
+                let _ = promise.send(answer(from));
+            }
+            drop(waiting);
         });
-        self.0.send(Message::Ask(question)).ok()?;
+        self.sender.send(Message::Ask(question)).ok()?;
         told.await.ok()
     }
 }
@@ -88,7 +120,7 @@ impl Asker {
 impl Asker {
     /// One that nobody answers.
     pub fn nobody() -> Self {
-        Self(channel().0)
+        Self { sender: channel().0, waiting: Arc::default() }
     }
 }
 
@@ -126,13 +158,16 @@ impl Statistics {
             last_write: None,
             is_writing: false,
             next_write: Instant::now(),
-            cut_at: 0,
+            cut_at: None,
+            clock: Clock::new(now),
+            is_afresh: false,
+            written_counters: BTreeMap::new(),
             waiting_requests: Vec::new(),
             waiting_events: Vec::new(),
             requests_lost: 0,
         };
         let thread = std::thread::Builder::new().name("statistics".into()).spawn(move || keeper.run(&messages))?;
-        Ok(Self { asker: Asker(sender), thread: Some(thread) })
+        Ok(Self { asker: Asker { sender, waiting: Arc::default() }, thread: Some(thread) })
     }
 
     pub fn asker(&self) -> Asker {
@@ -142,7 +177,7 @@ impl Statistics {
 
 impl Drop for Statistics {
     fn drop(&mut self) {
-        let _ = self.asker.0.send(Message::Stop);
+        let _ = self.asker.sender.send(Message::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -157,7 +192,11 @@ struct Keeper {
     last_write: Option<u64>,
     is_writing: bool,
     next_write: Instant,
-    cut_at: u64,
+    cut_at: Option<Instant>,
+    clock: Clock,
+    /// The file is new: everything is to be written until that has succeeded.
+    is_afresh: bool,
+    written_counters: BTreeMap<String, u64>,
     waiting_requests: Vec<LoggedRequest>,
     waiting_events: Vec<Event>,
     requests_lost: u64,
@@ -169,15 +208,17 @@ impl Keeper {
         let _ = rustix::process::setpriority_process(None, NICENESS);
         let mut next_gathering = Instant::now() + GATHER_INTERVAL;
         loop {
+            // Questions that come all the time must not put it off.
+            if Instant::now() >= next_gathering {
+                next_gathering = Instant::now() + GATHER_INTERVAL;
+                self.gather();
+                self.write();
+            }
             match messages.recv_timeout(next_gathering.saturating_duration_since(Instant::now())) {
                 Ok(Message::Ask(question)) => self.answer(question),
                 Ok(Message::Written(written, batch)) => self.written(written, *batch),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    next_gathering = Instant::now() + GATHER_INTERVAL;
-                    self.gather();
-                    self.write();
-                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
         self.finish(messages);
@@ -199,7 +240,7 @@ impl Keeper {
     }
 
     fn gather(&mut self) {
-        let now = unix_time_s(SystemTime::now());
+        let now = self.clock.now(unix_time_s(SystemTime::now()));
         let registry = self.registry.clone();
         for worker in registry.workers() {
             let taken = worker.tally.take();
@@ -232,20 +273,26 @@ impl Keeper {
     fn order(&mut self) {
         let Some(recorder) = &self.recorder else { return };
         self.waiting_events.append(&mut self.registry.events.take_unwritten());
-        let now = unix_time_s(SystemTime::now());
-        let is_cut = now >= self.cut_at + CUT_INTERVAL_S;
+        let too_many = self.waiting_events.len().saturating_sub(EVENTS_WAITING_MAX);
+        self.waiting_events.drain(..too_many);
+        let now = self.clock.now(unix_time_s(SystemTime::now()));
+        let is_cut = self.cut_at.is_none_or(|at| at.elapsed() >= CUT_INTERVAL);
         let changes = self.store.changes();
-        if changes.is_empty() && self.waiting_events.is_empty() && self.last_write.is_some() && !is_cut {
+        let counters = self.store.counters(self.registry.totals());
+        let has_news = !changes.is_empty() || !self.waiting_events.is_empty() || counters != self.written_counters;
+        if !has_news && self.last_write.is_some() && !is_cut {
             return;
         }
         let days = u64::from(self.registry.request_log_days.load(Ordering::Relaxed));
         if is_cut {
-            self.cut_at = now;
+            self.cut_at = Some(Instant::now());
         }
+        self.written_counters.clone_from(&counters);
         recorder.write(Batch {
+            is_all: self.is_afresh,
             changes,
             names: self.store.names.clone(),
-            counters: self.store.counters(self.registry.totals()),
+            counters,
             requests: std::mem::take(&mut self.waiting_requests),
             events: std::mem::take(&mut self.waiting_events),
             requests_before_ms: is_cut.then(|| now.saturating_sub(days * 86_400) * 1000),
@@ -262,6 +309,7 @@ impl Keeper {
                 tracing::info!("statistics are written again");
                 self.registry.events.add(Level::Info, "statistics", "statistics", "they are written again", 1);
             }
+            self.is_afresh = false;
             self.persistence = Persistence::Ok;
             self.last_write = Some(unix_time_s(SystemTime::now()));
             return;
@@ -271,7 +319,8 @@ impl Keeper {
         self.keep_requests(batch.requests);
         self.keep_requests(newer);
         self.waiting_events.splice(0..0, batch.events);
-        self.cut_at = 0;
+        self.cut_at = None;
+        self.written_counters.clear();
         match written {
             Written::Done => {}
             Written::Afresh(why) => {
@@ -280,9 +329,11 @@ impl Keeper {
                     self.registry.events.add(Level::Error, "statistics", "statistics", &why, 1);
                 }
                 self.store.all_unwritten();
+                self.is_afresh = true;
                 self.order();
             }
-            Written::Found(mut found) => {
+            Written::Found(mut found, events) => {
+                self.registry.events.restore(events);
                 found.absorb(&self.store);
                 self.store = *found;
                 self.order();
@@ -306,9 +357,10 @@ impl Keeper {
         if !self.is_writing {
             self.order();
         }
+        let deadline = Instant::now() + END_WAIT;
         let mut rounds = 0;
         while self.is_writing && rounds < 4 {
-            match messages.recv() {
+            match messages.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Message::Written(written, batch)) => {
                     rounds += 1;
                     let is_failed = matches!(written, Written::Failed(_));
@@ -319,7 +371,13 @@ impl Keeper {
                     }
                 }
                 Ok(Message::Ask(_) | Message::Stop) => {}
-                Err(_) => return,
+                Err(_) => {
+                    tracing::warn!("the disk does not take the last statistics; they are lost");
+                    if let Some(recorder) = self.recorder.take() {
+                        recorder.abandon();
+                    }
+                    return;
+                }
             }
         }
     }

@@ -105,8 +105,10 @@ impl Level {
 
     pub fn sockets(&mut self, second: u64, count: u64) {
         let start = self.start_of(second);
+        let open = self.open.get(&start).map(|open| open.bucket.sockets_max);
+        let known = open.or_else(|| self.packed.get(&start).map(|packed| packed.sockets_max));
         // An idle gateway's buckets stay empty.
-        if self.open.get(&start).map_or(0, |open| open.bucket.sockets_max) < count {
+        if known.unwrap_or(0) < count {
             self.opened(second).1.bucket.sockets_max = count;
         }
     }
@@ -213,8 +215,9 @@ fn fold(bucket: &mut Bucket, series_max: usize, dictionary: &mut Dictionary) -> 
     let mut folded = 0;
     for (exchanges, id) in ids.iter().take(ids.len().saturating_sub(series_max)) {
         let Some(figures) = bucket.cells.remove(id) else { continue };
-        folded += exchanges;
-        bucket.cells.entry(dictionary.other_than(*id)).or_default().merge(&figures, |name| name);
+        let other = dictionary.other_than(*id);
+        folded += if other == *id { 0 } else { *exchanges };
+        bucket.cells.entry(other).or_default().merge(&figures, |name| name);
     }
     folded
 }
@@ -264,6 +267,9 @@ mod tests {
         level.each(NOW, NOW + 60, |start, bucket| {
             assert_eq!((start, bucket.sockets_max, &bucket.cells[&id]), (NOW, 5, &figures(2)));
         });
+        // A restart, and fewer sockets than before.
+        level.sockets(NOW + 1, 2);
+        level.each(NOW, NOW + 60, |_, bucket| assert_eq!(bucket.sockets_max, 5));
         // A clock that was set back.
         level.add(NOW, id, &figures(1));
         level.settle(NOW + 300, &mut dictionary);

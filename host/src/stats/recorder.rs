@@ -14,19 +14,20 @@ use super::database::{Batch, Database, DatabaseError};
 use super::events::Event;
 use super::store::Store;
 
+/// What the names of SQLite's own files end in.
+const LOGS: [&str; 2] = ["-wal", "-shm"];
+
 pub struct Recorder {
     path: PathBuf,
-    open: Option<Open>,
+    open: Option<Database>,
+    /// Which file was opened last: one that was deleted can still be written, and nobody would ever see that.
+    identity: Option<(u64, u64)>,
+    /// The file is new, and everything is still to be written.
+    wants_all: bool,
     /// There is a file that could not be read so far: nothing may be written into it before.
     is_unread: bool,
     #[cfg(test)]
     pub pages_max: Option<i64>,
-}
-
-struct Open {
-    database: Database,
-    /// Which file it is: one that was deleted can still be written, and nobody would ever see that.
-    identity: (u64, u64),
 }
 
 /// What came of a write.
@@ -36,7 +37,7 @@ pub enum Written {
     /// Nothing was written: there is a new file, which wants everything. Why the old one was given up, if there was one.
     Afresh(Option<String>),
     /// Nothing was written: what could not be read at the start can be now, and has to be joined with what came since.
-    Found(Box<Store>),
+    Found(Box<Store>, Vec<Event>),
     /// Nothing was written.
     Failed(String),
 }
@@ -46,6 +47,8 @@ impl Recorder {
         Self {
             path,
             open: None,
+            identity: None,
+            wants_all: false,
             is_unread: false,
             #[cfg(test)]
             pages_max: None,
@@ -57,11 +60,15 @@ impl Recorder {
         if !self.path.exists() {
             return Ok(Vec::new());
         }
-        let loaded = self.opened().and_then(|open| open.database.load(store));
+        let loaded = self.opened().and_then(|database| database.load(store));
         loaded.map_err(|error| {
             self.open = None;
             self.is_unread = !error.is_final();
-            if error.is_final() { self.set_aside(&error) } else { format!("{}: {error}", self.path.display()) }
+            if error.is_final() {
+                self.set_aside(&error.to_string()).unwrap_or_else(|why| why)
+            } else {
+                format!("{}: {error}", self.path.display())
+            }
         })
     }
 
@@ -69,79 +76,103 @@ impl Recorder {
         if std::mem::take(&mut self.is_unread) && self.path.exists() {
             let mut store = Store::new(super::unix_time_s(SystemTime::now()));
             return match self.load(&mut store) {
-                Ok(_) => Written::Found(Box::new(store)),
+                Ok(events) => Written::Found(Box::new(store), events),
                 Err(reason) => Written::Failed(reason),
             };
         }
-        let is_there = |open: &Open| identity(&self.path) == Some(open.identity);
-        let was_open = self.open.is_some();
-        if !self.open.as_ref().is_some_and(is_there) {
+        let mut why = None;
+        let found = identity(&self.path);
+        if found.is_none() || found != self.identity {
+            // What was written is gone, or something else stands there, whose numbers mean other series.
             self.open = None;
-            let is_new = !self.path.exists();
-            if let Err(error) = self.opened() {
-                return self.failed(&error);
+            let is_known = self.identity.take().is_some();
+            if found.is_some() && is_known {
+                // Of the file that was open: all that is in them is in memory, and they would spoil the other one.
+                for log in self.logs() {
+                    let _ = std::fs::remove_file(log);
+                }
+                match self.set_aside("another file was put in its place") {
+                    Ok(text) => why = Some(text),
+                    Err(text) => return Written::Failed(text),
+                }
+            } else if is_known {
+                why = Some("the statistics file was deleted".to_owned());
             }
-            if is_new {
-                return Written::Afresh(was_open.then(|| "the statistics file was deleted".to_owned()));
-            }
-            // It came back, or is another one, which is as good as new: what is in memory is the truth.
-            if was_open {
-                return Written::Afresh(Some("the statistics file was replaced".to_owned()));
-            }
+            self.wants_all |= found.is_none() || is_known;
         }
-        let Some(open) = &mut self.open else { return Written::Failed("the file is not open".to_owned()) };
-        match open.database.write(batch) {
-            Ok(()) => Written::Done,
+        if let Err(error) = self.opened() {
+            return self.failed(&error);
+        }
+        if self.wants_all && !batch.is_all {
+            return Written::Afresh(why);
+        }
+        let Some(database) = &mut self.open else { return Written::Failed("the file is not open".to_owned()) };
+        match database.write(batch) {
+            Ok(()) => {
+                self.wants_all = false;
+                Written::Done
+            }
             Err(error) => self.failed(&error),
         }
     }
 
     fn failed(&mut self, error: &DatabaseError) -> Written {
         self.open = None;
-        if error.is_final() {
-            let why = self.set_aside(error);
-            return match self.opened() {
-                Ok(_) => Written::Afresh(Some(why)),
-                Err(error) => Written::Failed(error.to_string()),
-            };
+        if !error.is_final() {
+            return Written::Failed(error.to_string());
         }
-        Written::Failed(error.to_string())
+        match self.set_aside(&error.to_string()) {
+            Ok(why) => {
+                self.identity = None;
+                self.wants_all = true;
+                match self.opened() {
+                    Ok(_) => Written::Afresh(Some(why)),
+                    Err(error) => Written::Failed(format!("{why}, which fails: {error}")),
+                }
+            }
+            Err(why) => Written::Failed(why),
+        }
     }
 
-    fn opened(&mut self) -> Result<&mut Open, DatabaseError> {
+    fn opened(&mut self) -> Result<&mut Database, DatabaseError> {
         if self.open.is_none() {
+            #[cfg(not(test))]
             let database = Database::open(&self.path)?;
             #[cfg(test)]
-            if let Some(pages) = self.pages_max {
-                database.limit_pages(pages);
-            }
-            let identity = identity(&self.path).unwrap_or_default();
-            self.open = Some(Open { database, identity });
+            let database = Database::open_within(&self.path, self.pages_max)?;
+            self.identity = identity(&self.path);
+            self.open = Some(database);
         }
         Ok(self.open.as_mut().expect("it has just been opened"))
     }
 
-    /// Keeps the file under another name; says what was done.
-    fn set_aside(&self, error: &DatabaseError) -> String {
+    /// SQLite's own, beside the file.
+    fn logs(&self) -> [PathBuf; 2] {
+        LOGS.map(|suffix| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(suffix);
+            name.into()
+        })
+    }
+
+    /// Keeps the file under another name; says what was done, or why it could not be.
+    fn set_aside(&self, reason: &str) -> Result<String, String> {
         let seconds = super::unix_time_s(SystemTime::now());
         let mut aside = self.path.clone().into_os_string();
         aside.push(format!(".broken-{seconds}"));
         let moved = std::fs::rename(&self.path, &aside);
-        for suffix in ["-wal", "-shm"] {
-            let with = |path: &Path| {
-                let mut name = path.as_os_str().to_owned();
-                name.push(suffix);
-                PathBuf::from(name)
-            };
+        for (log, suffix) in self.logs().into_iter().zip(LOGS) {
+            let mut to = aside.clone();
+            to.push(suffix);
             // Of the old file: SQLite would apply it to the new one.
-            let _ = std::fs::rename(with(&self.path), with(Path::new(&aside)));
+            let _ = std::fs::rename(log, to);
         }
         match moved {
-            Ok(()) => format!(
-                "the statistics file cannot be used ({error}); it is kept as {} and a new one is begun",
+            Ok(()) => Ok(format!(
+                "the statistics file cannot be used ({reason}); it is kept as {} and a new one is begun",
                 Path::new(&aside).display()
-            ),
-            Err(fault) => format!("the statistics file cannot be used ({error}), and not be moved aside ({fault})"),
+            )),
+            Err(fault) => Err(format!("the statistics file cannot be used ({reason}), nor be moved aside ({fault})")),
         }
     }
 }
@@ -167,6 +198,12 @@ impl RecorderThread {
             }
         })?;
         Ok(Self { batches: Some(batches), thread: Some(thread) })
+    }
+
+    /// Leaves the thread to itself: a disk that hangs must not hold up the process's end.
+    pub fn abandon(mut self) {
+        self.batches = None;
+        self.thread = None;
     }
 
     pub fn write(&self, batch: Batch) {

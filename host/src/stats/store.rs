@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use std::time::{Duration, Instant};
+
 use super::counters::SocketTotals;
 use super::figures::{Figures, Names};
 use super::level::{Change, Level, RESOLUTIONS};
@@ -9,7 +11,7 @@ use super::series::{Dictionary, Series, SeriesId};
 use super::tally::Taken;
 
 /// Often enough for series that went out of use to make room.
-const FORGET_INTERVAL_S: u64 = 3600;
+const FORGET_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Names of numbers that live on.
 const SINCE: &str = "since";
@@ -26,13 +28,15 @@ pub struct Store {
     changed: HashSet<SeriesId>,
     /// Since this start, for counters that may begin anew.
     pub process: HashMap<SeriesId, Figures>,
-    /// Exchanges whose series was folded.
+    /// Exchanges whose series could not be told apart when they were counted.
     pub folded: u64,
+    /// Exchanges whose series was folded when their minute, hour or day was over; by resolution, since this start.
+    pub folded_later: [u64; 3],
     /// Unix time of the first start.
     pub since: u64,
     /// Single numbers that live on, by name: their values at this start.
     pub base: BTreeMap<String, u64>,
-    forgotten_at: u64,
+    forgotten_at: Instant,
 }
 
 /// What is to be written.
@@ -55,9 +59,10 @@ impl Store {
             changed: HashSet::new(),
             process: HashMap::new(),
             folded: 0,
+            folded_later: [0; 3],
             since: now,
             base: BTreeMap::new(),
-            forgotten_at: now,
+            forgotten_at: Instant::now(),
         }
     }
 
@@ -118,6 +123,11 @@ impl Store {
         self.folded = self.base.get(FOLDED).copied().unwrap_or(0);
     }
 
+    /// What [`Self::folded_later`] holds, by the resolutions' names.
+    pub fn folded_later(&self) -> BTreeMap<&'static str, u64> {
+        RESOLUTIONS.iter().map(|resolution| resolution.name).zip(self.folded_later).collect()
+    }
+
     /// The numbers that live on: `totals`, and its own.
     pub fn counters(&self, totals: SocketTotals) -> BTreeMap<String, u64> {
         let mut counters = totals.with(&self.base).named();
@@ -134,11 +144,11 @@ impl Store {
 
     /// Packs what is past, drops what is too old, forgets series that are nowhere any more.
     pub fn settle(&mut self, now: u64) {
-        for level in &mut self.levels {
-            self.folded += level.settle(now, &mut self.dictionary);
+        for (level, folded) in self.levels.iter_mut().zip(&mut self.folded_later) {
+            *folded += level.settle(now, &mut self.dictionary);
         }
-        if now >= self.forgotten_at + FORGET_INTERVAL_S {
-            self.forgotten_at = now;
+        if self.forgotten_at.elapsed() >= FORGET_INTERVAL {
+            self.forgotten_at = Instant::now();
             self.forget();
         }
     }
@@ -149,20 +159,20 @@ impl Store {
         for level in &self.levels {
             level.used(&mut used);
         }
-        for figures in [&mut self.all, &mut self.process] {
-            let unused: Vec<_> = figures.keys().copied().filter(|id| !used.contains(id)).collect();
-            for id in unused {
-                let other = self.dictionary.other_than(id);
-                if other == id {
-                    continue;
-                }
-                let Some(gone) = figures.remove(&id) else { continue };
-                figures.entry(other).or_default().merge(&gone, |name| name);
-                // What is gone is written too, as nothing.
-                self.changed.extend([id, other]);
+        // What scrapers have seen must not shrink.
+        used.extend(self.process.keys());
+        let unused: Vec<_> = self.all.keys().copied().filter(|id| !used.contains(id)).collect();
+        for id in unused {
+            let other = self.dictionary.other_than(id);
+            if other == id {
+                continue;
             }
+            let Some(gone) = self.all.remove(&id) else { continue };
+            self.all.entry(other).or_default().merge(&gone, |name| name);
+            // What is gone is written too, as nothing.
+            self.changed.extend([id, other]);
         }
-        used.extend(self.all.keys().chain(self.process.keys()).chain(&self.changed));
+        used.extend(self.all.keys().chain(&self.changed));
         self.dictionary.retain(&used);
     }
 

@@ -141,7 +141,9 @@ impl Window {
             }
         }
         let before = &store.levels[span.level_before];
-        window.previous = previous(store, before, filter, from.saturating_sub(span.seconds), from);
+        // In whole buckets, of which none reaches into this window.
+        let end = from - from % before.resolution.step_s;
+        window.previous = previous(store, before, filter, end.saturating_sub(span.seconds), end);
         window.draw_models();
         window
     }
@@ -225,10 +227,7 @@ impl Window {
 
 fn previous(store: &Store, level: &Level, filter: &Filter, from: u64, to: u64) -> Group {
     let mut by_series: HashMap<SeriesId, Figures> = HashMap::new();
-    level.each(from, to, |start, bucket| {
-        if start < from {
-            return;
-        }
+    level.each(from, to, |_, bucket| {
         for (id, figures) in &bucket.cells {
             by_series.entry(*id).or_default().merge(figures, |name| name);
         }

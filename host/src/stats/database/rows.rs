@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 
-use crate::stats::events::{Event, Level};
+use crate::stats::events::{Event, Level, SAME_S};
 use crate::stats::figures::{Figures, Names, Outcome, Used};
 use crate::stats::histogram::Histogram;
 use crate::stats::level::{Change, RESOLUTIONS};
@@ -214,11 +214,20 @@ pub fn write_events(transaction: &Transaction<'_>, events: &[Event]) -> rusqlite
     if events.is_empty() {
         return Ok(());
     }
+    // The same again is counted, so that one that comes all the time does not push the others out.
+    let mut again = transaction.prepare_cached(
+        "UPDATE event SET time = ?1, count = count + ?2 WHERE id = (SELECT max(id) FROM event \
+         WHERE kind = ?3 AND subject = ?4 AND message = ?5 AND time > ?6)",
+    )?;
     let mut insert = transaction.prepare_cached(
         "INSERT INTO event (time, level, kind, subject, message, count) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for event in events {
         let Event { time, level, kind, subject, message, count } = event;
+        let since = signed(time.saturating_sub(SAME_S));
+        if again.execute(params![signed(*time), signed(*count), kind, subject, message, since])? > 0 {
+            continue;
+        }
         insert.execute(params![signed(*time), level.as_str(), kind, subject, message, signed(*count)])?;
     }
     let newest: Option<i64> =

@@ -33,12 +33,16 @@ fn batch(store: &mut Store) -> Batch {
 
 /// Writes what has changed, as the keeper does.
 fn write(recorder: &mut Recorder, store: &mut Store) -> Option<String> {
+    let mut is_all = false;
     loop {
-        let batch = batch(store);
+        let batch = Batch { is_all, ..batch(store) };
         match recorder.write(&batch) {
             Written::Done => return None,
-            Written::Afresh(_) => store.all_unwritten(),
-            Written::Found(_) => panic!("what is there was read at the start"),
+            Written::Afresh(_) => {
+                store.all_unwritten();
+                is_all = true;
+            }
+            Written::Found(..) => panic!("what is there was read at the start"),
             Written::Failed(reason) => {
                 store.unwritten(&batch.changes);
                 return Some(reason);
@@ -260,10 +264,52 @@ fn a_file_that_could_not_be_read_at_the_start_is_joined_with_what_came_since() {
     count(&mut store, "b", 2);
     assert!(write(&mut recorder, &mut store).is_some(), "still not");
     std::fs::remove_dir(&log).unwrap();
-    let Written::Found(mut found) = recorder.write(&batch(&mut store)) else { panic!("it can be read") };
+    let Written::Found(mut found, _) = recorder.write(&batch(&mut store)) else { panic!("it can be read") };
     found.absorb(&store);
     assert_eq!(write(&mut recorder, &mut found), None);
     let again = loaded(&path);
     assert!(shown(&again).starts_with("6 of 6"), "{}", shown(&again));
     assert_eq!(Window::of(&again, Span::default(), &Filter::default(), NOW).models["b"].figures.exchanges, 3);
+}
+
+#[test]
+fn a_file_put_in_the_place_of_the_open_one_is_kept_aside_with_its_own_meaning() {
+    let (folder, path) = place();
+    let other = folder.path().join("backup.sqlite");
+    let mut others = Store::new(NOW);
+    count(&mut others, "of-the-backup", 7);
+    assert_eq!(write(&mut Recorder::new(other.clone()), &mut others), None);
+    let mut store = Store::new(NOW);
+    let mut recorder = Recorder::new(path.clone());
+    count(&mut store, "a", 3);
+    assert_eq!(write(&mut recorder, &mut store), None);
+    std::fs::rename(&other, &path).unwrap();
+    count(&mut store, "a", 1);
+    assert_eq!(write(&mut recorder, &mut store), None);
+    assert_eq!(shown(&loaded(&path)), shown(&store));
+    let aside = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path());
+    let mut aside =
+        aside.filter(|path| path.to_string_lossy().contains(".broken-") && !path.to_string_lossy().contains("wal"));
+    assert!(aside.any(|path| Database::open(&path).is_ok_and(|database| database.total() == 7)));
+}
+
+#[test]
+fn a_new_file_that_cannot_be_made_at_once_gets_everything_in_the_end() {
+    let (_folder, path) = place();
+    let mut store = Store::new(NOW);
+    let mut recorder = Recorder::new(path.clone());
+    count(&mut store, "a", 3);
+    assert_eq!(write(&mut recorder, &mut store), None);
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.clone().into_os_string();
+        name.push(suffix);
+        let _ = std::fs::remove_file(name);
+    }
+    recorder.pages_max = Some(2);
+    count(&mut store, "b", 1);
+    assert!(write(&mut recorder, &mut store).is_some(), "there is no room for the tables");
+    recorder.pages_max = None;
+    count(&mut store, "b", 1);
+    assert_eq!(write(&mut recorder, &mut store), None);
+    assert_eq!(shown(&loaded(&path)), shown(&store));
 }
