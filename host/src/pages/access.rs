@@ -85,10 +85,10 @@ fn is_local(viewer: &Viewer<'_>) -> bool {
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers
-        .keys()
-        .map(http::HeaderName::as_str)
-        .any(|name| name.starts_with("x-forwarded") || name.starts_with("x-original-") || FORWARDING.contains(&name))
+    // Some proxies write underscores, and some servers take them for hyphens.
+    headers.keys().map(|name| name.as_str().replace('_', "-")).any(|name| {
+        name.starts_with("x-forwarded") || name.starts_with("x-original-") || FORWARDING.contains(&name.as_str())
+    })
 }
 
 /// Whether a `Host` means the machine itself without any name being looked up: `localhost`, a name below it (which browsers
@@ -243,6 +243,7 @@ mod tests {
             "forwarded",
             "x-forwarded-for",
             "x-forwarded-anything",
+            "x_forwarded_for",
             "x-real-ip",
             "via",
             "cf-connecting-ip",

@@ -4,6 +4,7 @@
 //! that is in memory is written anew; a disk that is full or gone is tried again. Nothing is lost by either but what
 //! happens before the process ends.
 
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,8 +21,9 @@ const LOGS: [&str; 2] = ["-wal", "-shm"];
 pub struct Recorder {
     path: PathBuf,
     open: Option<Database>,
-    /// Which file was opened last: one that was deleted can still be written, and nobody would ever see that.
-    identity: Option<(u64, u64)>,
+    /// What was seen of the files last: one that was deleted or spoiled from outside can still be written, and nobody
+    /// would ever see that.
+    seen: Option<Seen>,
     /// The file is new, and everything is still to be written.
     wants_all: bool,
     /// There is a file that could not be read so far: nothing may be written into it before.
@@ -47,7 +49,7 @@ impl Recorder {
         Self {
             path,
             open: None,
-            identity: None,
+            seen: None,
             wants_all: false,
             is_unread: false,
             #[cfg(test)]
@@ -81,24 +83,28 @@ impl Recorder {
             };
         }
         let mut why = None;
-        let found = identity(&self.path);
-        if found.is_none() || found != self.identity {
+        let found = Seen::of(&self.path);
+        let is_same = match (&self.seen, &found) {
+            (Some(seen), Some(found)) => found.follows(seen),
+            (seen, found) => seen.is_none() && found.is_some(),
+        };
+        if !is_same {
             // What was written is gone, or something else stands there, whose numbers mean other series.
             self.open = None;
-            let is_known = self.identity.take().is_some();
+            let is_known = self.seen.take().is_some();
             if found.is_some() && is_known {
-                // Of the file that was open: all that is in them is in memory, and they would spoil the other one.
+                // All that is in them is in memory, and they might spoil the other file.
                 for log in self.logs() {
                     let _ = std::fs::remove_file(log);
                 }
-                match self.set_aside("another file was put in its place") {
+                match self.set_aside("it was changed or replaced from outside") {
                     Ok(text) => why = Some(text),
                     Err(text) => return Written::Failed(text),
                 }
             } else if is_known {
                 why = Some("the statistics file was deleted".to_owned());
             }
-            self.wants_all |= found.is_none() || is_known;
+            self.wants_all = true;
         }
         if let Err(error) = self.opened() {
             return self.failed(&error);
@@ -110,20 +116,29 @@ impl Recorder {
         match database.write(batch) {
             Ok(()) => {
                 self.wants_all = false;
+                self.seen = Seen::of(&self.path);
                 Written::Done
             }
             Err(error) => self.failed(&error),
         }
     }
 
-    fn failed(&mut self, error: &DatabaseError) -> Written {
+    /// SQLite then puts its log away by itself.
+    fn close(&mut self) {
         self.open = None;
+        if let Some(seen) = &mut self.seen {
+            seen.log = None;
+        }
+    }
+
+    fn failed(&mut self, error: &DatabaseError) -> Written {
+        self.close();
         if !error.is_final() {
             return Written::Failed(error.to_string());
         }
         match self.set_aside(&error.to_string()) {
             Ok(why) => {
-                self.identity = None;
+                self.seen = None;
                 self.wants_all = true;
                 match self.opened() {
                     Ok(_) => Written::Afresh(Some(why)),
@@ -140,7 +155,7 @@ impl Recorder {
             let database = Database::open(&self.path)?;
             #[cfg(test)]
             let database = Database::open_within(&self.path, self.pages_max)?;
-            self.identity = identity(&self.path);
+            self.seen = Seen::of(&self.path);
             self.open = Some(database);
         }
         Ok(self.open.as_mut().expect("it has just been opened"))
@@ -177,9 +192,44 @@ impl Recorder {
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+/// What shows from outside whether the files are still those that were written.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    /// Device and inode.
+    file: (u64, u64),
+    bytes: u64,
+    is_database: bool,
+    /// The log's, once something is in it.
+    log: Option<(u64, u64)>,
+}
+
+/// What every SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+impl Seen {
+    fn of(path: &Path) -> Option<Self> {
+        let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let metadata = std::fs::metadata(path).ok()?;
+        let mut magic = [0; 16];
+        let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+        let mut log = path.as_os_str().to_owned();
+        log.push(LOGS[0]);
+        let log = std::fs::metadata(log).ok().filter(|log| log.len() > 0).map(|log| identity(&log));
+        Some(Self {
+            file: identity(&metadata),
+            bytes: metadata.len(),
+            is_database: read.is_ok() && magic == *MAGIC,
+            log,
+        })
+    }
+
+    /// Whether this can have become of what was seen before by SQLite's own doing.
+    fn follows(&self, before: &Self) -> bool {
+        self.file == before.file
+            && self.bytes >= before.bytes
+            && self.is_database >= before.is_database
+            && (before.log.is_none() || self.log == before.log)
+    }
 }
 
 /// The recorder on its thread: takes a batch, and tells what came of it.

@@ -20,21 +20,21 @@ CREATE TABLE total (
 
 -- The same for each minute of a day, each hour of a month, each day of two years.
 CREATE TABLE minute (
+    start INTEGER NOT NULL,
     series INTEGER NOT NULL,
     @figures,
-    start INTEGER NOT NULL,
     PRIMARY KEY (start, series)
 ) WITHOUT ROWID;
 CREATE TABLE hour (
+    start INTEGER NOT NULL,
     series INTEGER NOT NULL,
     @figures,
-    start INTEGER NOT NULL,
     PRIMARY KEY (start, series)
 ) WITHOUT ROWID;
 CREATE TABLE day (
+    start INTEGER NOT NULL,
     series INTEGER NOT NULL,
     @figures,
-    start INTEGER NOT NULL,
     PRIMARY KEY (start, series)
 ) WITHOUT ROWID;
 

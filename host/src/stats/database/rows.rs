@@ -62,7 +62,7 @@ pub fn write_bucket(
             .prepare_cached(&format!("DELETE FROM {table} WHERE start = ?1"))?
             .execute([signed(change.start)])?;
     }
-    let sql = format!("INSERT OR REPLACE INTO {table} VALUES ({FIGURES}, :start)");
+    let sql = format!("INSERT OR REPLACE INTO {table} VALUES (:start, {FIGURES})");
     let mut insert = transaction.prepare_cached(&sql)?;
     for (id, figures) in &change.cells {
         write_figures(&mut insert, *id, figures, names, Some(change.start))?;

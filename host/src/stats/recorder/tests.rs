@@ -116,7 +116,7 @@ fn a_full_disk_loses_nothing_once_there_is_room_again() {
     count(&mut store, "a", 3);
     assert_eq!(write(&mut recorder, &mut store), None);
     let pages = std::fs::metadata(&path).unwrap().len() / 4096 + 20;
-    recorder.open = None;
+    recorder.close();
     recorder.pages_max = Some(i64::try_from(pages).unwrap());
     for model in 0..400 {
         count(&mut store, &format!("model-{model:0>60}"), 1);
@@ -188,7 +188,7 @@ fn a_file_that_breaks_or_vanishes_under_way_is_written_anew_out_of_memory() {
         let _ = std::fs::remove_file(folder.path().join(format!("s.sqlite{suffix}")));
     }
     std::fs::write(&path, b"scribbled over ".repeat(1000)).unwrap();
-    recorder.open = None;
+    recorder.close();
     count(&mut store, "a", 1);
     assert_eq!(write(&mut recorder, &mut store), None);
     assert_eq!(Database::open(&path).unwrap().total(), 5);
@@ -312,4 +312,30 @@ fn a_new_file_that_cannot_be_made_at_once_gets_everything_in_the_end() {
     count(&mut store, "b", 1);
     assert_eq!(write(&mut recorder, &mut store), None);
     assert_eq!(shown(&loaded(&path)), shown(&store));
+}
+
+#[test]
+fn a_file_or_log_that_is_cut_or_scribbled_over_under_way_is_noticed_and_written_anew() {
+    let spoil: [fn(&Path, &Path); 4] = [
+        |_, log| std::fs::remove_file(log).unwrap(),
+        |_, log| std::fs::File::options().write(true).open(log).unwrap().set_len(0).unwrap(),
+        |file, _| std::fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap(),
+        |file, _| {
+            use std::io::Write;
+            std::fs::File::options().write(true).open(file).unwrap().write_all(&[7; 5000]).unwrap();
+        },
+    ];
+    for (number, spoil) in spoil.into_iter().enumerate() {
+        let (folder, path) = place();
+        let mut store = Store::new(NOW);
+        let mut recorder = Recorder::new(path.clone());
+        count(&mut store, "a", 3);
+        assert_eq!(write(&mut recorder, &mut store), None);
+        spoil(&path, &folder.path().join("s.sqlite-wal"));
+        count(&mut store, "a", 1);
+        assert_eq!(write(&mut recorder, &mut store), None, "{number}");
+        // As after a kill: nothing is closed in order.
+        std::mem::forget(recorder);
+        assert_eq!(shown(&loaded(&path)), shown(&store), "{number}");
+    }
 }
