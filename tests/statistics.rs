@@ -1,7 +1,5 @@
 //! What is counted: every exchange once, whatever became of it, and each under its own.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt;
@@ -260,7 +258,6 @@ async fn a_websocket_is_counted_with_its_handshake_its_bytes_and_the_most_that_w
     socket.say("hello").await;
     socket.hear().await;
     gateway.until("it is drawn", |stats| stats["window"]["series"]["websockets_open"][59] == 1).await;
-    tokio::time::sleep(Duration::from_millis(1)).await;
     socket.close(1000, "").await;
     let stats = counted(&gateway, 1).await;
     let found = row(&stats, "transports", "transport", "websocket");
