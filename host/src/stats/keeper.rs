@@ -382,3 +382,35 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn questions_are_bounded_and_those_whose_asker_left_are_not_answered() {
+        let (sender, questions) = channel();
+        let asker = Asker { sender, waiting: Arc::default() };
+        let answered = Arc::new(AtomicUsize::new(0));
+        let ask = || {
+            let (asker, answered) = (asker.clone(), answered.clone());
+            Box::pin(async move { asker.ask(move |_| answered.fetch_add(1, Ordering::Relaxed)).await })
+        };
+        let mut waiting: Vec<_> = (0..QUESTIONS_MAX).map(|_| ask()).collect();
+        assert!(waiting.iter_mut().all(|question| question.now_or_never().is_none()), "all wait");
+        assert_eq!(ask().now_or_never(), Some(None), "one more is turned away at once");
+        waiting.truncate(1);
+        let store = Store::new(0);
+        let from =
+            Answerable { store: &store, persistence: &Persistence::Off, last_write: None, now: 0, requests_lost: 0 };
+        for message in questions.try_iter() {
+            if let Message::Ask(question) = message {
+                question(&from);
+            }
+        }
+        assert_eq!((answered.load(Ordering::Relaxed), asker.waiting.load(Ordering::Relaxed)), (1, 0));
+        assert!(ask().now_or_never().is_none(), "there is room again");
+    }
+}
