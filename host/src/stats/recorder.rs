@@ -91,29 +91,29 @@ impl Recorder {
         if !is_same {
             // What was written is gone, or something else stands there, whose numbers mean other series.
             self.open = None;
-            let is_known = self.seen.take().is_some();
-            if found.is_some() && is_known {
+            if self.seen.is_some() && found.is_some() {
                 // All that is in them is in memory, and they might spoil the other file.
                 for log in self.logs() {
                     let _ = std::fs::remove_file(log);
                 }
                 match self.set_aside("it was changed or replaced from outside") {
                     Ok(text) => why = Some(text),
+                    // Until it can be, it is not ours to write into.
                     Err(text) => return Written::Failed(text),
                 }
-            } else if is_known {
+            } else if self.seen.is_some() {
                 why = Some("the statistics file was deleted".to_owned());
             }
+            self.seen = None;
             self.wants_all = true;
         }
-        if let Err(error) = self.opened() {
-            return self.failed(&error);
-        }
-        if self.wants_all && !batch.is_all {
-            return Written::Afresh(why);
-        }
-        let Some(database) = &mut self.open else { return Written::Failed("the file is not open".to_owned()) };
-        match database.write(batch) {
+        let is_too_little = self.wants_all && !batch.is_all;
+        let written = match self.opened() {
+            Ok(_) if is_too_little => return Written::Afresh(why),
+            Ok(database) => database.write(batch),
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(()) => {
                 self.wants_all = false;
                 self.seen = Seen::of(&self.path);
@@ -163,33 +163,33 @@ impl Recorder {
 
     /// SQLite's own, beside the file.
     fn logs(&self) -> [PathBuf; 2] {
-        LOGS.map(|suffix| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            name.into()
-        })
+        LOGS.map(|suffix| extended(&self.path, suffix))
     }
 
     /// Keeps the file under another name; says what was done, or why it could not be.
     fn set_aside(&self, reason: &str) -> Result<String, String> {
         let seconds = super::unix_time_s(SystemTime::now());
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(format!(".broken-{seconds}"));
+        let aside = extended(&self.path, &format!(".broken-{seconds}"));
         let moved = std::fs::rename(&self.path, &aside);
         for (log, suffix) in self.logs().into_iter().zip(LOGS) {
-            let mut to = aside.clone();
-            to.push(suffix);
             // Of the old file: SQLite would apply it to the new one.
-            let _ = std::fs::rename(log, to);
+            let _ = std::fs::rename(log, extended(&aside, suffix));
         }
         match moved {
             Ok(()) => Ok(format!(
                 "the statistics file cannot be used ({reason}); it is kept as {} and a new one is begun",
-                Path::new(&aside).display()
+                aside.display()
             )),
             Err(fault) => Err(format!("the statistics file cannot be used ({reason}), nor be moved aside ({fault})")),
         }
     }
+}
+
+/// The path whose last name goes on so.
+fn extended(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// What shows from outside whether the files are still those that were written.
@@ -212,9 +212,7 @@ impl Seen {
         let metadata = std::fs::metadata(path).ok()?;
         let mut magic = [0; 16];
         let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-        let mut log = path.as_os_str().to_owned();
-        log.push(LOGS[0]);
-        let log = std::fs::metadata(log).ok().filter(|log| log.len() > 0).map(|log| identity(&log));
+        let log = std::fs::metadata(extended(path, LOGS[0])).ok().filter(|log| log.len() > 0).map(|log| identity(&log));
         Some(Self {
             file: identity(&metadata),
             bytes: metadata.len(),

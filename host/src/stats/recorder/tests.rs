@@ -17,6 +17,15 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+/// Three exchanges of `a` are counted and written.
+fn begun() -> (tempfile::TempDir, PathBuf, Store, Recorder) {
+    let (folder, path) = place();
+    let (mut store, mut recorder) = (Store::new(NOW), Recorder::new(path.clone()));
+    count(&mut store, "a", 3);
+    assert_eq!(write(&mut recorder, &mut store), None);
+    (folder, path, store, recorder)
+}
+
 /// Adds exchanges of this model.
 fn count(store: &mut Store, model: &str, exchanges: usize) {
     let tally = Tally::default();
@@ -110,11 +119,7 @@ fn a_second_run_goes_on_where_the_first_ended() {
 
 #[test]
 fn a_full_disk_loses_nothing_once_there_is_room_again() {
-    let (_folder, path) = place();
-    let mut store = Store::new(NOW);
-    let mut recorder = Recorder::new(path.clone());
-    count(&mut store, "a", 3);
-    assert_eq!(write(&mut recorder, &mut store), None);
+    let (_folder, path, mut store, mut recorder) = begun();
     let pages = std::fs::metadata(&path).unwrap().len() / 4096 + 20;
     recorder.close();
     recorder.pages_max = Some(i64::try_from(pages).unwrap());
@@ -171,11 +176,7 @@ fn another_programs_database_and_another_schema_are_not_touched() {
 
 #[test]
 fn a_file_that_breaks_or_vanishes_under_way_is_written_anew_out_of_memory() {
-    let (folder, path) = place();
-    let mut store = Store::new(NOW);
-    let mut recorder = Recorder::new(path.clone());
-    count(&mut store, "a", 3);
-    assert_eq!(write(&mut recorder, &mut store), None);
+    let (folder, path, mut store, mut recorder) = begun();
     // Gone.
     for suffix in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(folder.path().join(format!("s.sqlite{suffix}")));
@@ -295,11 +296,7 @@ fn a_file_put_in_the_place_of_the_open_one_is_kept_aside_with_its_own_meaning() 
 
 #[test]
 fn a_new_file_that_cannot_be_made_at_once_gets_everything_in_the_end() {
-    let (_folder, path) = place();
-    let mut store = Store::new(NOW);
-    let mut recorder = Recorder::new(path.clone());
-    count(&mut store, "a", 3);
-    assert_eq!(write(&mut recorder, &mut store), None);
+    let (_folder, path, mut store, mut recorder) = begun();
     for suffix in ["", "-wal", "-shm"] {
         let mut name = path.clone().into_os_string();
         name.push(suffix);
@@ -326,16 +323,32 @@ fn a_file_or_log_that_is_cut_or_scribbled_over_under_way_is_noticed_and_written_
         },
     ];
     for (number, spoil) in spoil.into_iter().enumerate() {
-        let (folder, path) = place();
-        let mut store = Store::new(NOW);
-        let mut recorder = Recorder::new(path.clone());
-        count(&mut store, "a", 3);
-        assert_eq!(write(&mut recorder, &mut store), None);
+        let (folder, path, mut store, mut recorder) = begun();
         spoil(&path, &folder.path().join("s.sqlite-wal"));
         count(&mut store, "a", 1);
         assert_eq!(write(&mut recorder, &mut store), None, "{number}");
         // As after a kill: nothing is closed in order.
         std::mem::forget(recorder);
         assert_eq!(shown(&loaded(&path)), shown(&store), "{number}");
+    }
+}
+
+#[test]
+fn a_foreign_file_that_cannot_be_moved_is_never_written_into() {
+    let (folder, path, mut store, mut recorder) = begun();
+    let other = folder.path().join("backup.sqlite");
+    let mut others = Store::new(NOW);
+    count(&mut others, "of-the-backup", 7);
+    assert_eq!(write(&mut Recorder::new(other.clone()), &mut others), None);
+    std::fs::rename(&other, &path).unwrap();
+    // Where it would be moved to, there is a folder, now and in the next seconds.
+    let now = crate::stats::unix_time_s(SystemTime::now());
+    for second in now..now + 30 {
+        std::fs::create_dir(folder.path().join(format!("s.sqlite.broken-{second}"))).unwrap();
+    }
+    for _ in 0..2 {
+        count(&mut store, "a", 1);
+        assert!(write(&mut recorder, &mut store).is_some_and(|reason| reason.contains("nor be moved aside")));
+        assert_eq!(Database::open(&path).unwrap().total(), 7);
     }
 }
