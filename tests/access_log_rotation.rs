@@ -44,17 +44,22 @@ fn holds(file: &Path, text: &str) -> bool {
     fs::read_to_string(file).is_ok_and(|lines| lines.contains(text))
 }
 
+/// Asks for one path after another until a file is there.
+async fn ask_until_there(gateway: &Gateway, asked: &mut Vec<String>, file: &Path, fault: &str) {
+    while !file.exists() {
+        assert!(asked.len() < 100_000, "{fault}");
+        asked.push(format!("/{}", asked.len()));
+        get(gateway.address, &asked[asked.len() - 1]).await;
+    }
+}
+
 #[tokio::test]
 async fn a_full_file_is_renamed_and_a_new_one_begun_while_lines_come() {
     let upstream = Upstream::echo().await;
     let (mut gateway, folder) = logged(&upstream, json!({"bytes_max": 2000, "files_kept": 1000})).await;
     let mut asked = Vec::new();
     // Lines are gathered: three rotations are waited for, whatever the number of lines that they take.
-    while !folder.join("access.log.3").exists() {
-        assert!(asked.len() < 100_000, "it is not rotated");
-        asked.push(format!("/{}", asked.len()));
-        get(gateway.address, &asked[asked.len() - 1]).await;
-    }
+    ask_until_there(&gateway, &mut asked, &folder.join("access.log.3"), "it is not rotated").await;
     gateway.stop();
     gateway.ended().await;
     asked.sort_unstable();
@@ -108,11 +113,7 @@ async fn without_a_signal_a_moved_file_is_noticed_and_no_line_is_lost() {
     get(gateway.address, "/first").await;
     until("the line", || holds(&file, "/first")).await;
     fs::rename(&file, &moved).unwrap();
-    while !file.exists() {
-        assert!(asked.len() < 100_000, "it is not noticed");
-        asked.push(format!("/{}", asked.len()));
-        get(gateway.address, &asked[asked.len() - 1]).await;
-    }
+    ask_until_there(&gateway, &mut asked, &file, "it is not noticed").await;
     gateway.stop();
     gateway.ended().await;
     asked.sort_unstable();

@@ -181,7 +181,8 @@ fn well_formed(key: &[u8]) -> bool {
     !key.is_empty() && key.iter().all(u8::is_ascii_graphic)
 }
 
-fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+/// Names and values as they are written.
+pub fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 

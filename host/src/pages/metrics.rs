@@ -27,8 +27,9 @@ pub async fn text(shared: &Arc<Shared>) -> Result<String, Failure> {
         let shared = shared.clone();
         move |from| {
             let mut exposition = Exposition::default();
-            exchanges(&mut exposition, from.store);
-            usage(&mut exposition, from.store);
+            let channels = grouped(from.store, |series| labels([("channel", known(&series.channel))]));
+            exchanges(&mut exposition, from.store, &channels);
+            usage(&mut exposition, from.store, &channels);
             now(&mut exposition, &shared);
             plugins(&mut exposition, &shared);
             generations(&mut exposition, &shared);
@@ -45,9 +46,11 @@ fn known(name: &str) -> &str {
     if name.is_empty() { "none" } else { name }
 }
 
+type Groups = BTreeMap<Labels, Group>;
+
 /// Adds up what has equal labels.
-fn grouped(store: &Store, labels_of: impl Fn(&Series) -> Labels) -> BTreeMap<Labels, Group> {
-    let mut groups: BTreeMap<Labels, Group> = BTreeMap::new();
+fn grouped(store: &Store, labels_of: impl Fn(&Series) -> Labels) -> Groups {
+    let mut groups = Groups::new();
     for (id, figures) in &store.process {
         if let Some(series) = store.dictionary.get(*id) {
             groups.entry(labels_of(series)).or_default().add(series, figures);
@@ -56,10 +59,9 @@ fn grouped(store: &Store, labels_of: impl Fn(&Series) -> Labels) -> BTreeMap<Lab
     groups
 }
 
-fn exchanges(exposition: &mut Exposition, store: &Store) {
-    let requests = |groups: BTreeMap<Labels, Group>| {
-        groups.into_iter().map(|(labels, group)| (labels, group.figures.exchanges as f64)).collect()
-    };
+fn exchanges(exposition: &mut Exposition, store: &Store, channels: &Groups) {
+    let requests =
+        |groups: Groups| groups.into_iter().map(|(labels, group)| (labels, group.figures.exchanges as f64)).collect();
     let by_channel = grouped(store, |series| {
         labels([
             ("channel", known(&series.channel)),
@@ -78,7 +80,6 @@ fn exchanges(exposition: &mut Exposition, store: &Store) {
     let by_endpoint = grouped(store, |series| labels([("endpoint", known(&series.endpoint))]));
     exposition.counter("endpoint_requests", "Exchanges by method and path", None, requests(by_endpoint));
 
-    let channels = grouped(store, |series| labels([("channel", known(&series.channel))]));
     let each = |value: fn(&Figures) -> u64| {
         channels.iter().map(|(labels, group)| (labels.clone(), value(&group.figures) as f64)).collect()
     };
@@ -97,7 +98,7 @@ fn exchanges(exposition: &mut Exposition, store: &Store) {
     exposition.histogram("gateway_duration", what, 3..=20, each(|figures| &figures.gateway));
 }
 
-fn usage(exposition: &mut Exposition, store: &Store) {
+fn usage(exposition: &mut Exposition, store: &Store, channels: &Groups) {
     let groups =
         grouped(store, |series| labels([("channel", known(&series.channel)), ("model", known(&series.model))]));
     let (mut tokens, mut others) = (Vec::new(), Vec::new());
@@ -125,7 +126,6 @@ fn usage(exposition: &mut Exposition, store: &Store) {
         tokens.extend(all.amounts.iter().filter(|(id, _)| DIRECTIONS.contains(&store.names.name(*id))).filter_map(of));
     }
     exposition.counter("proxy_key_tokens", "Tokens by the proxy key's id, measured and partial", None, tokens);
-    let channels = grouped(store, |series| labels([("channel", known(&series.channel))]));
     let states = channels.iter().flat_map(|(labels, Group { figures, .. })| {
         let counts = [
             ("measured", figures.measured.exchanges),

@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::{Failure, Kind};
+use crate::exchange::identify;
 use crate::exchange::worker::Shared;
 use crate::generation::{FileStatus, PluginStatus};
 use crate::pages::process::Process;
@@ -144,8 +145,7 @@ impl Query {
     /// Of `?window=`, `?key=` and `?channel=`; other parameters mean nothing.
     pub fn parse(uri: &Uri) -> Result<Self, Failure> {
         let mut query = Self::default();
-        for pair in uri.query().unwrap_or_default().split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (name, value) in identify::parameters(uri.query().unwrap_or_default()) {
             let value = value.replace('+', " ");
             let value = percent_decode_str(&value).decode_utf8_lossy().into_owned();
             match name {

@@ -1,7 +1,8 @@
 //! The statistics thread: gathers what the workers counted, answers who asks, and has it written.
 //!
 //! It alone holds the aggregates, so nothing about them is locked. It runs at a lower priority than the workers, and asks
-//! the recorder to write no sooner than [`WRITE_PAUSE`] after it has written; a question is answered from memory, whatever the disk does.
+//! the recorder to write no sooner than [`WRITE_PAUSE`] after it has written; a question is answered from memory,
+//! whatever the disk does.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -115,9 +116,7 @@ impl Asker {
         self.sender.send(Message::Ask(question)).ok()?;
         told.await.ok()
     }
-}
 
-impl Asker {
     /// One that nobody answers.
     pub fn nobody() -> Self {
         Self { sender: channel().0, waiting: Arc::default() }

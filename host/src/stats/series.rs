@@ -75,10 +75,19 @@ impl Series {
     pub fn succeeded(&self) -> bool {
         self.outcome == Outcome::Complete && !self.status_class.is_error()
     }
+
+    fn make_known(&self, names: &mut Names) {
+        for (name, known) in [&self.key, &self.channel, &self.model, &self.endpoint].into_iter().zip(names) {
+            known.insert(name.clone());
+        }
+    }
 }
 
 /// A series as a number, which is never another's.
 pub type SeriesId = u32;
+
+/// Of proxy keys, channels, models and endpoints.
+type Names = [HashSet<Arc<str>>; 4];
 
 /// The series that are known.
 #[derive(Debug, Default)]
@@ -86,7 +95,7 @@ pub struct Dictionary {
     by_id: HashMap<SeriesId, Series>,
     ids: HashMap<Series, SeriesId>,
     /// Names in use, by kind.
-    names: [HashSet<Arc<str>>; 4],
+    names: Names,
     next: SeriesId,
 }
 
@@ -154,11 +163,7 @@ impl Dictionary {
 
     /// One that is known from before.
     pub fn insert(&mut self, id: SeriesId, series: Series) {
-        for (name, known) in
-            [&series.key, &series.channel, &series.model, &series.endpoint].into_iter().zip(&mut self.names)
-        {
-            known.insert(name.clone());
-        }
+        series.make_known(&mut self.names);
         self.ids.insert(series.clone(), id);
         self.by_id.insert(id, series);
         self.next = self.next.max(id + 1);
@@ -168,13 +173,9 @@ impl Dictionary {
     pub fn retain(&mut self, used: &HashSet<SeriesId>) {
         self.by_id.retain(|id, _| used.contains(id));
         self.ids.retain(|_, id| used.contains(id));
-        self.names = Default::default();
+        self.names = Names::default();
         for series in self.by_id.values() {
-            for (name, known) in
-                [&series.key, &series.channel, &series.model, &series.endpoint].into_iter().zip(&mut self.names)
-            {
-                known.insert(name.clone());
-            }
+            series.make_known(&mut self.names);
         }
     }
 }

@@ -113,8 +113,9 @@ impl Store {
                 }
             }
         }
-        self.since = self.base.get(SINCE).copied().unwrap_or(self.since).min(other.since);
-        self.folded = self.base.get(FOLDED).copied().unwrap_or(0) + other.folded;
+        self.go_on();
+        self.since = self.since.min(other.since);
+        self.folded += other.folded;
     }
 
     /// The numbers of before this start that live on, once they are read.
