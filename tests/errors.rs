@@ -78,7 +78,7 @@ async fn what_a_plugin_does_wrong_is_told_by_its_code() {
         ("refuse/418/teapot/short", 418, "teapot"),
         ("eat", 502, "plugin_memory_exceeded"),
         ("loop", 502, "plugin_deadline_exceeded"),
-        ("anything", 503, "plugin_backing_off"),
+        ("anything", 502, "plugin_backing_off"),
     ];
     for (behaviour, status, code) in cases {
         let reply = get(gateway.address, &format!("/puppet/{behaviour}")).await;

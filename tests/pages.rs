@@ -139,7 +139,10 @@ async fn statistics_name_plugins_and_files_with_version_state_and_last_error() {
     let plugin = json!({
         "name": "puppet", "version": puppet, "source": "file", "state": "active", "last_error": null, "channels": ["c"],
         "loaded_at": stats["plugins"][0]["loaded_at"], "calls": 0, "calls_by_outcome": {}, "call_seconds": null,
-        "last_failure": null,
+        "last_failure": null, "interface": "0.1.0", "trial": null, "pin": null, "versions": [{
+            "version": puppet, "accepted_at": stats["plugins"][0]["loaded_at"], "interface": "0.1.0",
+            "bytes": crate::support::guests::puppet().len(), "source": "file", "serves": true, "on_trial": false,
+        }],
     });
     assert_eq!(stats["plugins"], json!([plugin]));
     assert!(stats["plugins"][0]["loaded_at"].is_u64());

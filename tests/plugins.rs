@@ -108,7 +108,7 @@ async fn a_looping_plugin_is_not_asked_for_a_while_and_other_channels_are() {
     // On both workers: the pause is the process's.
     for mut client in [client, Raw::connect(gateway.address).await, Raw::connect(gateway.address).await] {
         let refused = client.ask("GET /x", &[]).await;
-        assert_eq!((refused.status(), error(&refused)["code"].as_str()), (503, Some("plugin_backing_off")));
+        assert_eq!((refused.status(), error(&refused)["code"].as_str()), (502, Some("plugin_backing_off")));
         let seconds: u32 = refused.values("retry-after")[0].parse().expect("seconds");
         assert!((1..=60).contains(&seconds), "{seconds}");
     }

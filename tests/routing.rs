@@ -53,6 +53,6 @@ async fn a_channel_whose_plugin_is_backing_off_is_passed_over_while_another_serv
         assert_eq!(reply.echoed("authorization"), ["Bearer the-other-key-0123"]);
     }
     let reply = crate::support::ask(gateway.address, "GET", "/x", &[("x-api-key", "sk-only-looping-01")]).await;
-    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (503, "plugin_backing_off"));
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (502, "plugin_backing_off"));
     assert!(reply.header("retry-after").is_some());
 }

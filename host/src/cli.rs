@@ -27,6 +27,9 @@ pub enum Command {
     Check(Check),
     /// Print what would become of a request, without sending anything.
     Explain(Explain),
+    /// Deploy plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -82,6 +85,39 @@ pub struct Demo {
     pub workers: Workers,
 }
 
+/// The state folder of a gateway, to be looked at.
+#[derive(Debug, Clone, Args)]
+pub struct StateOption {
+    /// State folder of the gateway; a plugin that is pinned there is looked at in that version.
+    #[arg(long = "state", value_name = "DIR", env = "AIPROXY_STATE", default_value = "state")]
+    pub folder: PathBuf,
+}
+
+/// A plugin of a gateway.
+#[derive(Debug, Args)]
+pub struct PluginOfGateway {
+    pub name: String,
+    /// State folder of the gateway, which may be running.
+    #[arg(long, value_name = "DIR", env = "AIPROXY_STATE", default_value = "state")]
+    pub state: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Rollback {
+    #[command(flatten)]
+    pub plugin: PluginOfGateway,
+    /// The beginning of a version's hash; by default, the version that was accepted before the one that serves.
+    pub version: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Bring an earlier version of a plugin back, and hold the plugin to it until its file gets new content.
+    Rollback(Rollback),
+    /// Have a plugin's file count again after a rollback.
+    Unpin(PluginOfGateway),
+}
+
 #[derive(Debug, Args)]
 pub struct Init {
     /// Folder to write `conf` and `plugins` into; existing files are kept.
@@ -92,12 +128,16 @@ pub struct Init {
 pub struct Check {
     #[command(flatten)]
     pub sources: Sources,
+    #[command(flatten)]
+    pub state: StateOption,
 }
 
 #[derive(Debug, Args)]
 pub struct Explain {
     #[command(flatten)]
     pub sources: Sources,
+    #[command(flatten)]
+    pub state: StateOption,
     /// The proxy key's id (never the key itself).
     #[arg(long, value_name = "ID")]
     pub key: String,

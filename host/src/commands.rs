@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod init;
+pub mod plugin;
 pub mod serve;
 
 /// Prints a line on stdout. A reader who has gone (`| head`) is no fault of the command's.

@@ -74,6 +74,16 @@ pub struct Channel {
     pub weight: u32,
     pub timeouts: Timeouts,
     pub usage: UsageSource,
+    /// How a new version of the plugin comes to serve; absent: at once.
+    pub canary: Option<Canary>,
+}
+
+/// A trial of a new plugin version beside the one that serves.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Canary {
+    /// Of the channel's exchanges, from 1 to 99.
+    pub percent: u32,
+    pub window: Duration,
 }
 
 /// One upstream address, resolved from a URL at load time.
@@ -200,6 +210,8 @@ pub struct Gateway {
     pub sandbox: Sandbox,
     /// Per plugin name, in place of `sandbox`.
     pub plugin_sandbox: HashMap<String, Sandbox>,
+    /// Without it, channels are asked in the built-in order.
+    pub router: Option<Arc<Router>>,
     /// With which the gateway's own port speaks TLS; without it, plain HTTP.
     pub tls: Option<Arc<Certificate>>,
     /// PEM file with further trusted roots.
@@ -280,14 +292,42 @@ pub struct WebSocket {
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct Sandbox {
     pub memory_bytes_max: usize,
-    /// CPU time for one `decide`.
-    pub deadline: Duration,
+    /// CPU time for one `decide`; absent: as suits the component, see [`Sandbox::for_component`].
+    pub deadline: Option<Duration>,
     /// CPU time for instantiation and `configure`.
     pub configure_deadline: Duration,
     /// An instance is replaced after so many calls.
     pub calls_max: u32,
     /// A new instance for every call.
     pub fresh: bool,
-    /// After a breach of the deadline, the channel's plugin is not asked for so long.
+    /// How many instances a channel has ready beside those at work; absent: one for each worker.
+    pub spare_instances: Option<usize>,
+    /// After a breach of the deadline, and in a crash loop, the channel's plugin is not asked for so long at first …
     pub back_off: Duration,
+    /// … and for at most so long while it goes on.
+    pub back_off_max: Duration,
+}
+
+/// A component of more bytes brings a language's runtime along: the smallest known such one (`QuickJS`) has 1.6 MB, a plugin
+/// in Rust or C some tens of kilobytes.
+const SCRIPTING_BYTES_MIN: usize = 1 << 20;
+const DEADLINE: Duration = Duration::from_millis(10);
+const SCRIPTING_DEADLINE: Duration = Duration::from_millis(50);
+
+/// What chooses among the channels of a proxy key that has several.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct Router {
+    /// The plugin's name, as a channel's.
+    pub plugin: String,
+    /// Handed to its `configure`, as JSON text.
+    pub settings: String,
+}
+
+impl Sandbox {
+    /// With nothing left open, for a component of this size.
+    #[must_use]
+    pub fn for_component(&self, bytes: usize) -> Self {
+        let usual = if bytes >= SCRIPTING_BYTES_MIN { SCRIPTING_DEADLINE } else { DEADLINE };
+        Self { deadline: Some(self.deadline.unwrap_or(usual)), ..self.clone() }
+    }
 }

@@ -53,6 +53,7 @@ pub enum Kind {
     QueryInvalid,
     AdminTokenRequired,
     AdminTokenWrong,
+    CommandRefused,
     // The gateway's state.
     ChannelDisabled,
     ChannelUnavailable,
@@ -92,7 +93,7 @@ pub struct Facts {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::MalformedRequest,
         Self::HeadTooLarge,
         Self::KeyMissing,
@@ -112,6 +113,7 @@ impl Kind {
         Self::QueryInvalid,
         Self::AdminTokenRequired,
         Self::AdminTokenWrong,
+        Self::CommandRefused,
         Self::ChannelDisabled,
         Self::ChannelUnavailable,
         Self::TooManyConnections,
@@ -164,6 +166,7 @@ impl Kind {
             K::QueryInvalid => (400, "query_invalid", Client),
             K::AdminTokenRequired => (401, "admin_token_required", Client),
             K::AdminTokenWrong => (401, "admin_token_wrong", Client),
+            K::CommandRefused => (409, "command_refused", Client),
             K::ChannelDisabled => (503, "channel_disabled", Gateway),
             K::ChannelUnavailable => (503, "channel_unavailable", Gateway),
             K::TooManyConnections => (503, "too_many_connections", Gateway),
@@ -181,7 +184,7 @@ impl Kind {
             K::PluginSigning => (502, "signing_scheme_unknown", Plugin),
             K::PluginSecret => (502, "plugin_secret_unknown", Plugin),
             K::PluginEndpoint => (502, "plugin_endpoint_unknown", Plugin),
-            K::PluginBackOff => (503, "plugin_backing_off", Plugin),
+            K::PluginBackOff => (502, "plugin_backing_off", Plugin),
             K::PluginBusy => (503, "plugin_not_ready", Plugin),
             K::UpstreamUnreachable => (502, "upstream_unreachable", Upstream),
             K::UpstreamTls => (502, "upstream_tls_failed", Upstream),

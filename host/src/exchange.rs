@@ -1,8 +1,9 @@
 //! One exchange: the only file that knows the order of the stages.
 //!
-//! `identify` → `classify` → `decide` → `forward` → `relay` → `settle`. Each stage is a file that takes a value and
+//! `identify` → `classify` → `decide` (for each candidate: `choose`) → `forward` → `relay` → `settle`. Each stage is a file that takes a value and
 //! gives one; none imports another. [`serve`] never fails: what goes wrong becomes a reply in the one error format.
 
+pub mod choose;
 pub mod classify;
 pub mod cookies;
 pub mod cors;
@@ -21,6 +22,7 @@ pub mod sockets;
 mod source;
 pub mod trace;
 mod usage;
+pub mod view;
 pub mod worker;
 
 use std::net::IpAddr;
@@ -36,8 +38,9 @@ use hyper::body::Incoming;
 
 use crate::config::{Limits, UsageSource};
 use crate::error::{Failure, Kind};
+use crate::exchange::choose::{Asked, choose};
 use crate::exchange::classify::{Held, ReadLimits};
-use crate::exchange::decide::{Decided, Refusals};
+use crate::exchange::decide::Decided;
 use crate::exchange::handshake::Offered;
 use crate::exchange::identify::{Form, Identified};
 use crate::exchange::plan::Prepared;
@@ -46,10 +49,11 @@ use crate::exchange::relay::{Filtered, Reply};
 use crate::exchange::settle::Settle;
 use crate::exchange::source::Source;
 use crate::exchange::trace::TraceId;
-use crate::exchange::worker::{Counted, View, Worker, WorkerChannel, WorkerPlugin};
+use crate::exchange::view::{View, WorkerChannel};
+use crate::exchange::worker::{Counted, Worker};
 use crate::json::Query;
 use crate::meter::{MessageMeter, Meter};
-use crate::plugin::{Presented, Request as Record, Transport};
+use crate::plugin::Transport;
 use crate::upstream::{ReplyBody, Tunnel, Upgrade, Uploaded};
 
 /// What the connection knows of the client.
@@ -161,12 +165,12 @@ async fn run(
     }
     let mut source = Source::Open(body);
     let read_limits = read_limits(limits);
-    if candidates.iter().any(|candidate| reads_body(candidate)) {
+    if choose::reads_body(view, &candidates) {
         source = settle.waits(source.read_if_telling(&parts, read_limits, worker)).await?;
     }
 
-    let decided = decided(worker, candidates, &parts, Transport::Http, &source, &identified, settle).await?;
-    let Decided { channel, prepared } = decided;
+    let asked = Asked { parts: &parts, transport, source: &source, identified: &identified };
+    let Decided { channel, plugin, prepared } = choose(worker, view, candidates, &asked, settle).await?;
 
     let may_ask_usage = channel.channel.usage == UsageSource::Ask && usage::may_be_asked_for(&prepared, &parts);
     if may_ask_usage {
@@ -188,8 +192,7 @@ async fn run(
     drop(reservation);
     forward::clean_reply(&mut reply, is_head)?;
     settle.replied(reply.status());
-    let plugin = channel.plugin.as_ref().ok();
-    let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
+    let meter = plugin.meter(&prepared.plan, reply.headers());
     let is_filtered = asked_usage && meter.as_ref().is_some_and(Meter::reads_events);
     Ok(Forwarded::Reply(reply, meter, is_filtered.then(Box::default)))
 }
@@ -210,20 +213,19 @@ async fn open_socket(
     let offered = Offered::new(&parts.headers, identified.form == Form::Subprotocol);
 
     let source = Source::Held(Held::complete(Bytes::new(), &worker.shared));
-    let decided = decided(worker, candidates, &parts, Transport::Websocket, &source, &identified, settle).await?;
-    let Decided { channel, prepared } = decided;
+    let asked = Asked { parts: &parts, transport: Transport::Websocket, source: &source, identified: &identified };
+    let Decided { channel, plugin, prepared } = choose(worker, view, candidates, &asked, settle).await?;
 
     make_upstreams(&mut parts, client, &prepared);
     let asked = handshake::ask(&mut parts.headers);
     settle.attempt(Uploaded::default(), prepared.plan.meters.is_some());
     let sent = forward::open(&worker.upstream, &prepared, &channel.channel.timeouts, parts.headers).await?;
-    let plugin = channel.plugin.as_ref().ok();
     match sent {
         Upgrade::Refused(mut reply) => {
             forward::clean_reply(&mut reply, false)?;
             opening.check_refusal(reply.status())?;
             settle.replied(reply.status());
-            let meter = plugin.and_then(|plugin| plugin.meter(&prepared.plan, reply.headers()));
+            let meter = plugin.meter(&prepared.plan, reply.headers());
             Ok(Forwarded::Reply(reply, meter, None))
         }
         Upgrade::Switched(mut headers, tunnel) => {
@@ -235,9 +237,9 @@ async fn open_socket(
             forward::clean_switch(&mut headers);
             let answer = opening.answer(headers, chosen, &offered);
             settle.replied(answer.status());
-            let meter = plugin.and_then(|plugin| plugin.socket_meter(&prepared.plan));
+            let meter = plugin.socket_meter(&prepared.plan);
             let is_model_known = prepared.plan.model.is_some();
-            let model = plugin.filter(|_| !is_model_known).and_then(|plugin| plugin.socket_model.clone());
+            let model = plugin.socket_model.clone().filter(|_| !is_model_known);
             let key_digest = identified.digest;
             Ok(Forwarded::Socket(Box::new(Socket { answer, tunnel, meter, model, key_digest })))
         }
@@ -256,90 +258,6 @@ fn make_upstreams(parts: &mut Parts, client: &Client, prepared: &Prepared) {
     }
     forward::add_forwarded(&mut parts.headers, &client.address, host, client.is_tls);
     prepared.edit_headers(&mut parts.headers);
-}
-
-/// Asks the candidates' plugins in order.
-async fn decided(
-    worker: &Rc<Worker>,
-    candidates: Vec<Rc<WorkerChannel>>,
-    parts: &Parts,
-    transport: Transport,
-    source: &Source,
-    identified: &Identified,
-    settle: &mut Settle,
-) -> Result<Decided, Failure> {
-    let mut refusals = Refusals::default();
-    for candidate in decide::order(worker, candidates) {
-        settle.channel(candidate.clone());
-        let plugin = match decide::usable(&candidate, transport) {
-            Ok(plugin) => plugin,
-            Err(failure) => {
-                refusals.add(failure);
-                continue;
-            }
-        };
-        let record = record(parts, transport, source, identified, plugin).await;
-        let model = record.model.clone();
-        let request_id = settle.request_id;
-        let asked = decide::ask(&candidate, plugin, record, &identified.key, &request_id, &mut settle.plugin).await;
-        let answer = match asked {
-            Ok(answer) => answer,
-            Err(failure) if decide::was_not_asked(&failure) => {
-                refusals.add(failure);
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        if let Some(decided) = decide::judge(&candidate, &answer, &mut refusals)? {
-            settle.model(decided.prepared.plan.model.clone().or(model));
-            return Ok(decided);
-        }
-    }
-    Err(refusals.into_failure())
-}
-
-/// What this plugin is shown of the request.
-async fn record(
-    parts: &Parts,
-    transport: Transport,
-    source: &Source,
-    identified: &Identified,
-    plugin: &WorkerPlugin,
-) -> Record {
-    let profile = &plugin.deployed.profile;
-    let facts = match &plugin.fields {
-        Some(fields) => classify::facts(&parts.headers, source.held(), profile, fields).await,
-        None => classify::Facts { streaming: classify::accepts_events(&parts.headers), ..classify::Facts::default() },
-    };
-    let headers = profile
-        .headers
-        .iter()
-        .flat_map(|name| parts.headers.get_all(name).iter().map(move |value| (name, value)))
-        .filter_map(|(name, value)| {
-            Some((name.as_str().to_owned(), std::str::from_utf8(value.as_bytes()).ok()?.to_owned()))
-        })
-        .collect();
-    Record {
-        transport,
-        // Over HTTP/2 a WebSocket is opened by CONNECT, which is the same to a plugin.
-        method: if parts.method == Method::CONNECT { "GET" } else { parts.method.as_str() }.to_owned(),
-        path: parts.uri.path().to_owned(),
-        query: parts.uri.query().map(str::to_owned),
-        presented: match identified.form {
-            Form::Bearer => Presented::Authorization("bearer".to_owned()),
-            Form::Header(name) => Presented::Header(name.to_owned()),
-            Form::Query(name) => Presented::Query(name.to_owned()),
-            Form::Subprotocol => Presented::Subprotocol,
-        },
-        headers,
-        model: facts.model,
-        streaming: facts.streaming,
-        body: facts.body,
-    }
-}
-
-fn reads_body(candidate: &WorkerChannel) -> bool {
-    candidate.plugin.as_ref().is_ok_and(|plugin| plugin.fields.is_some())
 }
 
 fn read_limits(limits: &Limits) -> ReadLimits {

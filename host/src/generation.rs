@@ -5,25 +5,34 @@
 //! with its reason in [`Status`], and what is good goes in; so a broken plugin never holds back a revoked key.
 //! Swapping is somebody else's: [`watch`].
 
+mod assemble;
 mod conf;
+pub mod kept;
 mod plugins;
 mod renewal;
+pub mod requests;
+mod status;
+mod trial;
 pub mod watch;
 
-use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use crate::config::problem::{Problem, Severity};
-use crate::config::{Channel, Config, Gateway, Sandbox};
-use crate::plugin::{Deployed, Engine, Version};
+use crate::config::{Channel, Config, Gateway, Router};
+use crate::plugin::{Deployed, Engine};
+use crate::stats::Level;
 
+use assemble::{Assembled, Misfit};
 use conf::Conf;
-use plugins::Plugins;
+use kept::Kept;
+use plugins::{Needed, Plugins};
+use trial::Verdict;
+
+pub use status::{FileStatus, PluginStatus, State, Status, VersionStatus};
+pub use trial::{Arm, Counts, Trial};
 
 /// One immutable set.
 pub struct Generation {
@@ -32,6 +41,7 @@ pub struct Generation {
     pub config: Config,
     /// By id, in file order.
     pub channels: IndexMap<String, ChannelState>,
+    pub router: Option<Arc<Deployed<Router>>>,
 }
 
 /// A channel, and what decides for it.
@@ -40,6 +50,8 @@ pub struct ChannelState {
     pub channel: Arc<Channel>,
     /// Why it cannot serve, where it cannot: only a disabled channel has no plugin.
     pub deployed: Result<Arc<Deployed>, String>,
+    /// A new version beside it.
+    pub trial: Option<Arc<Trial>>,
 }
 
 impl ChannelState {
@@ -51,52 +63,6 @@ impl ChannelState {
             (true, _) => "active",
         }
     }
-}
-
-/// What is loaded from where, and what is wrong.
-#[derive(Debug, Clone, Default)]
-pub struct Status {
-    pub plugins: Vec<PluginStatus>,
-    pub files: Vec<FileStatus>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// What is in the file serves.
-    Active,
-    /// What is in the file does not serve; the last good version does, if there was one.
-    Refused,
-    /// Optional, and not there.
-    Absent,
-}
-
-/// A plugin.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct PluginStatus {
-    pub name: String,
-    /// SHA-256 of the component that serves.
-    pub version: Option<String>,
-    /// `file`, or `embedded` for a default plugin out of the binary.
-    pub source: Option<&'static str>,
-    pub state: State,
-    pub last_error: Option<String>,
-    /// When the version that serves was accepted, Unix time in seconds.
-    pub loaded_at: Option<u64>,
-    /// Ids of the channels it decides for.
-    pub channels: Vec<String>,
-}
-
-/// A file of the configuration, or of a plugin.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct FileStatus {
-    pub name: String,
-    /// SHA-256 of the content that serves.
-    pub version: Option<String>,
-    pub state: State,
-    pub last_error: Option<String>,
-    /// What the content that serves has, without being refused for it.
-    pub warnings: Vec<String>,
 }
 
 /// How closely a scan looks.
@@ -113,13 +79,6 @@ pub enum Depth {
 pub struct Folders {
     pub conf: PathBuf,
     pub plugins: PathBuf,
-}
-
-/// A plugin that does not work for a channel.
-struct Misfit {
-    plugin: String,
-    channel: String,
-    reason: String,
 }
 
 /// What a start found wrong.
@@ -142,8 +101,9 @@ pub struct Loader {
 type Channels = IndexMap<String, ChannelState>;
 
 impl Loader {
-    pub fn new(engine: Arc<Engine>, folders: Folders) -> Self {
-        let (conf, plugins) = (Conf::new(&folders.conf), Plugins::new(&folders.plugins));
+    /// `kept`: where earlier versions of plugins are.
+    pub fn new(engine: Arc<Engine>, folders: Folders, kept: Kept) -> Self {
+        let (conf, plugins) = (Conf::new(&folders.conf), Plugins::new(&folders.plugins, kept));
         Self { engine, folders, conf, plugins, current: None }
     }
 
@@ -156,31 +116,33 @@ impl Loader {
     /// before any plugin is looked at, so that what they say is logged as gateway.json wants it.
     pub fn first(&mut self, configured: impl FnOnce(&Gateway)) -> Result<(Arc<Generation>, Vec<Problem>), Refused> {
         let (config, mut problems) = self.conf.first();
-        configured(&self.conf.newest_gateway());
+        let gateway = self.conf.newest_gateway();
+        configured(&gateway);
         let mut broken: Vec<(String, String)> = Vec::new();
-        let mut channels = Channels::new();
+        let mut assembled = Assembled::default();
         // Plugins are looked at even beside a broken file, as long as it is known which ones there should be.
         if let Some(wanted) = self.conf.parsed_channels() {
-            let failures = self.plugins.scan(&self.engine, &needed(&wanted), Depth::All).failures;
+            let needed = Needed::by(&wanted, gateway.router.as_ref());
+            let failures = self.plugins.scan(&self.engine, &needed, Depth::All).failures;
             broken.extend(failures.into_iter().map(|(name, reason)| (self.plugins.label(&name), reason)));
-            let versions = self.plugins.candidates();
-            let askable = wanted.values().filter(|channel| !channel.active || versions.contains_key(&channel.plugin));
-            let (states, misfits) = self.assemble(askable, &versions, &self.conf.newest_gateway());
-            broken.extend(misfits.into_iter().map(|misfit| {
-                let reason = format!("does not work for channel {}: {}", misfit.channel, misfit.reason);
-                (self.plugins.label(&misfit.plugin), reason)
+            let standings = self.plugins.standings();
+            let askable = wanted.values().filter(|channel| !channel.active || standings.contains_key(&channel.plugin));
+            assembled = self.assemble(askable, &standings, &gateway);
+            broken.extend(assembled.misfits.drain(..).map(|Misfit { plugin, of, reason }| {
+                (self.plugins.label(&plugin), format!("does not work for {of}: {reason}"))
             }));
-            channels = states;
-            self.plugins.accept_candidates(&needed(&wanted));
+            self.plugins.accept_candidates(&needed, |plugin| assembled.is_on_trial(plugin));
         } else {
             // Which ones are meant cannot be told: those that are there shall at least load.
-            let failures = self.plugins.scan(&self.engine, &self.plugins.names_in_folder(), Depth::All).failures;
+            let named = Needed::named(self.plugins.names_in_folder());
+            let failures = self.plugins.scan(&self.engine, &named, Depth::All).failures;
             broken.extend(failures.into_iter().map(|(name, reason)| (self.plugins.label(&name), reason)));
         }
         match config {
             Some(config) if broken.is_empty() => {
                 problems.retain(|problem| problem.severity == Severity::Warning);
-                let generation = Arc::new(Generation { number: 1, config, channels });
+                let Assembled { channels, router, .. } = assembled;
+                let generation = Arc::new(Generation { number: 1, config, channels, router });
                 self.current = Some(generation.clone());
                 Ok((generation, problems))
             }
@@ -190,26 +152,43 @@ impl Loader {
 
     /// Looks at the files again; `None` when nothing that serves changed.
     pub fn rescan(&mut self, depth: Depth) -> Option<Arc<Generation>> {
-        let current = self.current.clone()?;
         let has_new_conf = self.conf.scan(depth);
-        let wanted = self.conf.newest_channels();
         // The plugins of a refused channels file are looked for too: it may have been refused for lack of one.
-        let named: HashSet<_> = needed(&wanted).union(&needed(&self.conf.refused_channels())).cloned().collect();
+        let named = self.needed().with(Needed::by(&self.conf.refused_channels(), None));
         let has_new_plugins = self.plugins.scan(&self.engine, &named, depth).has_news;
         if has_new_conf || has_new_plugins || depth == Depth::All {
             // What did not fit the old may fit the new.
             self.conf.reconsider();
             self.plugins.reconsider();
         }
-        let states = self.fitting();
+        self.renew()
+    }
+
+    /// What the newest files need.
+    fn needed(&self) -> Needed {
+        Needed::by(&self.conf.newest_channels(), self.conf.newest_gateway().router.as_ref())
+    }
+
+    /// A generation of the newest that fits together; `None` when that is what serves.
+    fn renew(&mut self) -> Option<Arc<Generation>> {
+        let current = self.current.clone()?;
+        let assembled = self.fitting();
         let config = self.conf.combined()?;
-        let refused = needed(&self.conf.refused_channels());
-        let is_used = |name: &str| states.values().any(|state| state.channel.plugin == name) || refused.contains(name);
+        let refused = Needed::by(&self.conf.refused_channels(), None);
+        let Assembled { channels, router, .. } = assembled;
+        let is_used = |name: &str| {
+            channels.values().any(|state| state.channel.plugin == name)
+                || router.as_ref().is_some_and(|router| router.version.name == name)
+                || refused.contains(name)
+        };
         self.plugins.retain(is_used);
-        if config == current.config && same_states(&states, &current.channels) {
+        if config == current.config
+            && same_states(&channels, &current.channels)
+            && same_routers(router.as_ref(), current.router.as_ref())
+        {
             return None;
         }
-        let generation = Arc::new(Generation { number: current.number + 1, config, channels: states });
+        let generation = Arc::new(Generation { number: current.number + 1, config, channels, router });
         tracing::info!(generation = generation.number, "a new generation serves");
         self.current = Some(generation.clone());
         Some(generation)
@@ -218,20 +197,22 @@ impl Loader {
     /// The newest channels, settings and plugin versions that fit together. What does not fit is refused: first a new
     /// plugin version, then a new channels file, then a new gateway.json; what served before serves on. Each refusal
     /// takes a candidate away, so this ends, at the latest with what serves now.
-    fn fitting(&mut self) -> Channels {
+    fn fitting(&mut self) -> Assembled {
         loop {
-            let versions = self.plugins.candidates();
+            let standings = self.plugins.standings();
             let channels = self.conf.newest_channels();
-            let (states, misfits) = self.assemble(channels.values(), &versions, &self.conf.newest_gateway());
-            let Some(Misfit { plugin, channel, reason }) = misfits.into_iter().next() else {
-                self.plugins.accept_candidates(&needed(&channels));
+            let gateway = self.conf.newest_gateway();
+            let mut assembled = self.assemble(channels.values(), &standings, &gateway);
+            let Some(Misfit { plugin, of, reason }) = assembled.misfits.drain(..).next() else {
+                let needed = Needed::by(&channels, gateway.router.as_ref());
+                self.plugins.accept_candidates(&needed, |plugin| assembled.is_on_trial(plugin));
                 self.conf.accept();
-                return states;
+                return assembled;
             };
-            if self.plugins.refuse_candidate(&plugin, &format!("does not work for channel {channel}: {reason}")) {
+            if self.plugins.refuse_candidate(&plugin, &format!("does not work for {of}: {reason}")) {
                 continue;
             }
-            let reason = format!("channel {channel}: plugin {plugin}: {reason}");
+            let reason = format!("{of}: plugin {plugin}: {reason}");
             if self.conf.refuse_channels(&reason) {
                 // What did not work for the refused channels may work for these.
                 self.plugins.reconsider();
@@ -241,61 +222,62 @@ impl Loader {
             } else {
                 // Nothing new is left that could be at fault: what served until now cannot be built again.
                 tracing::error!("{reason}; what served before serves on");
-                return self.current.as_ref().map(|current| current.channels.clone()).unwrap_or_default();
+                let current = self.current.as_ref();
+                return Assembled {
+                    channels: current.map(|current| current.channels.clone()).unwrap_or_default(),
+                    router: current.and_then(|current| current.router.clone()),
+                    misfits: Vec::new(),
+                };
             }
         }
     }
 
-    /// Deploys every active channel's plugin, keeping what is deployed already and has not changed.
-    fn assemble<'a>(
-        &self,
-        channels: impl Iterator<Item = &'a Arc<Channel>>,
-        versions: &HashMap<String, Arc<Version>>,
-        gateway: &Gateway,
-    ) -> (Channels, Vec<Misfit>) {
-        let mut misfits = Vec::new();
-        let mut states = Channels::new();
-        for channel in channels {
-            let deployed = if channel.active {
-                let version = versions.get(&channel.plugin);
-                let sandbox = gateway.plugin_sandbox.get(&channel.plugin).unwrap_or(&gateway.sandbox);
-                version.map_or_else(
-                    || Err(self.plugins.why_missing(&channel.plugin)),
-                    |version| self.deployed(channel, version, sandbox),
-                )
-            } else {
-                Err("the channel is disabled".to_owned())
-            };
-            if let (true, Err(reason)) = (channel.active, &deployed) {
-                misfits.push(Misfit {
-                    plugin: channel.plugin.clone(),
-                    channel: channel.id.clone(),
-                    reason: reason.clone(),
-                });
-            }
-            states.insert(channel.id.clone(), ChannelState { channel: channel.clone(), deployed });
-        }
-        (states, misfits)
+    /// Whether some channel compares two versions now.
+    pub fn has_trials(&self) -> bool {
+        self.current.iter().flat_map(|current| current.channels.values()).any(|state| state.trial.is_some())
     }
 
-    fn deployed(
-        &self,
-        channel: &Arc<Channel>,
-        version: &Arc<Version>,
-        sandbox: &Sandbox,
-    ) -> Result<Arc<Deployed>, String> {
-        let kept = self
-            .current
-            .as_ref()
-            .and_then(|current| current.channels.get(&channel.id))
-            .and_then(|state| state.deployed.as_ref().ok())
-            .filter(|deployed| {
-                deployed.version.hash == version.hash && deployed.channel == *channel && deployed.sandbox == *sandbox
-            });
-        match kept {
-            Some(deployed) => Ok(deployed.clone()),
-            None => Deployed::new(&self.engine, version.clone(), channel.clone(), sandbox.clone()),
+    /// Ends the trials that have come to a conclusion; a generation where that changes what serves.
+    pub fn judge_trials(&mut self) -> Option<Arc<Generation>> {
+        let current = self.current.clone()?;
+        let mut is_any_over = false;
+        for (id, state) in &current.channels {
+            let Some(trial) = &state.trial else { continue };
+            match trial.verdict() {
+                Verdict::GoesOn => continue,
+                Verdict::Promote => self.plugins.passed(&state.channel.plugin, id),
+                Verdict::Withdraw(why) => self.plugins.withdraw(&state.channel.plugin, id, &why),
+            }
+            is_any_over = true;
         }
+        if is_any_over { self.renew() } else { None }
+    }
+
+    /// Brings an earlier version of a plugin back and holds it to that: the one whose hash begins so, or the one that was
+    /// accepted before the one that serves. Gives the version that serves then; where it does not work, nothing changes.
+    pub fn roll_back(
+        &mut self,
+        plugin: &str,
+        version: Option<&str>,
+        reason: &str,
+    ) -> (Result<String, String>, Option<Arc<Generation>>) {
+        let needed = self.needed();
+        let target = match self.plugins.bring_back(&self.engine, &needed, plugin, version) {
+            Ok(target) => target,
+            Err(error) => return (Err(error), None),
+        };
+        let generation = self.renew();
+        (self.plugins.brought_back(plugin, &target, reason).map(|()| target), generation)
+    }
+
+    /// The plugin's file counts again, from the next scan on; false if there was no pin.
+    pub fn unpin(&mut self, plugin: &str) -> bool {
+        self.plugins.unpin(plugin)
+    }
+
+    /// What people should see, since it was asked for last: plugin, message.
+    pub fn take_news(&mut self) -> Vec<(Level, String, String)> {
+        self.plugins.take_news()
     }
 
     pub fn status(&self) -> Status {
@@ -310,9 +292,8 @@ impl Loader {
     }
 }
 
-/// The plugins that active channels name.
-fn needed(channels: &IndexMap<String, Arc<Channel>>) -> HashSet<String> {
-    channels.values().filter(|channel| channel.active).map(|channel| channel.plugin.clone()).collect()
+fn same_routers(left: Option<&Arc<Deployed<Router>>>, right: Option<&Arc<Deployed<Router>>>) -> bool {
+    left.map(Arc::as_ptr) == right.map(Arc::as_ptr)
 }
 
 fn same_states(left: &Channels, right: &Channels) -> bool {
@@ -323,6 +304,7 @@ fn same_states(left: &Channels, right: &Channels) -> bool {
                 (Err(_), Err(_)) => true,
                 _ => false,
             };
-            left_id == right_id && same_plugin && left.channel == right.channel
+            let same_trial = left.trial.as_ref().map(Arc::as_ptr) == right.trial.as_ref().map(Arc::as_ptr);
+            left_id == right_id && same_plugin && same_trial && left.channel == right.channel
         })
 }

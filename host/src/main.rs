@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Some(Command::Init(init)) => commands::init::run(&init),
         Some(Command::Check(check)) => commands::check::run(&check),
         Some(Command::Explain(explain)) => commands::explain::run(&explain),
+        Some(Command::Plugin(plugin)) => commands::plugin::run(&plugin),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,12 @@
-//! The built-in routes: `/healthz`, `/readyz`, `/stats`, `/metrics`, `/dashboard`.
+//! The built-in routes: `/healthz`, `/readyz`, `/stats`, `/metrics`, `/dashboard`, and commands below `/admin/plugins/`.
 //!
-//! Taken exactly, for GET and HEAD only, and POST of the form that signs in; everything else is the provider's. The first
-//! two are for everybody, the others for whom [`access`] admits. None of them needs a proxy key, and none shows a secret:
+//! Taken exactly, for GET and HEAD only, and POST of the form that signs in and of commands; everything else is the
+//! provider's. The first two are for everybody, the others for whom [`access`] admits, commands for the admin token alone. None of them needs a proxy key, and none shows a secret:
 //! proxy keys appear as a count, plugins and files with their versions and last errors. No page of another origin may read,
 //! embed or frame any of them, whatever `cors_origins` says of the providers' paths.
 
 mod access;
+mod admin;
 mod dashboard;
 mod metrics;
 mod policy;
@@ -43,6 +44,8 @@ pub enum Page {
     Dashboard,
     /// The form on the page of a viewer who may not look.
     SignIn,
+    /// A command about a plugin.
+    Command,
 }
 
 impl Page {
@@ -59,6 +62,8 @@ impl Page {
             }
         } else if method == Method::POST && path == sign_in::PATH {
             Some(Self::SignIn)
+        } else if method == Method::POST && path.starts_with(admin::PATH) {
+            Some(Self::Command)
         } else {
             None
         }
@@ -74,6 +79,7 @@ pub async fn answer(page: Page, worker: &Worker, client: &Client, request: Reque
         Page::Health => said(StatusCode::OK, JSON, Bytes::from_static(b"{\"status\":\"ok\"}")),
         Page::Ready => readiness(worker),
         Page::SignIn => sign_in(gateway, client, request, &request_id).await,
+        Page::Command => admin::answer(worker, gateway, request, &request_id).await,
         Page::Stats | Page::Metrics | Page::Dashboard => {
             guarded(page, worker, gateway, client, &request, &request_id).await
         }

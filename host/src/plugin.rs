@@ -6,7 +6,7 @@
 //!
 //! A plugin that traps, loops, waits or eats memory costs the exchange that asked it, and nothing else: calls are
 //! bounded in CPU time, memory and data, an instance with a fault is thrown away, and a plugin that breached its
-//! deadline is not asked for a while ([`Deployed::backing_off`]).
+//! deadline or fails again and again is not asked for a while ([`Deployed::backing_off`]).
 
 mod artifact;
 mod back_off;
@@ -19,14 +19,17 @@ mod instance;
 mod load;
 mod log;
 mod pool;
+mod role;
 mod store;
 
+pub use self::bindings::Candidate;
 pub use self::bindings::types::{Caller, Field, Fold, Meter, Presented, Request, Reuse, Transport};
-pub use self::check::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Profile};
+pub use self::check::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Profile, Route};
 pub use self::deployed::Deployed;
 pub use self::engine::{Engine, EngineOptions};
 pub use self::load::{LoadError, Version};
 pub use self::pool::Instances;
+pub use self::role::Role;
 
 #[cfg(test)]
 pub mod defaults;

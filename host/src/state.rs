@@ -6,6 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+/// [`StateFolder::versions`] of a folder that may be another process's.
+pub fn versions(state: &Path) -> PathBuf {
+    state.join("versions")
+}
+
+/// [`StateFolder::requests`] of a folder that may be another process's.
+pub fn requests(state: &Path) -> PathBuf {
+    state.join("requests")
+}
+
 /// Holds the lock for as long as it lives.
 pub struct StateFolder {
     path: PathBuf,
@@ -15,6 +25,17 @@ pub struct StateFolder {
 impl StateFolder {
     /// Makes the folder where it is missing, and locks it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let Some(folder) = Self::try_open(path)? else {
+            bail!(
+                "the state folder {} is in use by another aiproxy-host; stop it, or name another folder with --state",
+                path.display()
+            );
+        };
+        Ok(folder)
+    }
+
+    /// The same; `None` while another process uses it.
+    pub fn try_open(path: &Path) -> anyhow::Result<Option<Self>> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
             format!("the state folder {} cannot be made; name a writable one with --state", path.display())
         })?;
@@ -28,11 +49,8 @@ impl StateFolder {
                 format!("the state folder {} cannot be written; name another with --state", path.display())
             })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => bail!(
-                "the state folder {} is in use by another aiproxy-host; stop it, or name another folder with --state",
-                path.display()
-            ),
+            Ok(()) => Ok(Some(Self { path: path.to_owned(), _lock: lock })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("the state folder {} cannot be locked", path.display()))
             }
@@ -47,6 +65,16 @@ impl StateFolder {
     /// Compiled plugins.
     pub fn compiled(&self) -> PathBuf {
         self.path.join("compiled")
+    }
+
+    /// Versions of plugins that were accepted.
+    pub fn versions(&self) -> PathBuf {
+        versions(&self.path)
+    }
+
+    /// What commands ask of the gateway.
+    pub fn requests(&self) -> PathBuf {
+        requests(&self.path)
     }
 }
 

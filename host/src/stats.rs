@@ -48,6 +48,8 @@ pub struct Registry {
     signals: Mutex<HashMap<String, Arc<Signals>>>,
     pub events: Events,
     pub reloads: Reloads,
+    /// Exchanges for which the router failed, so that the built-in order held.
+    pub router_fallbacks: AtomicU64,
     /// WebSockets that are open, over all workers.
     pub open_sockets: AtomicUsize,
     /// For how many days each exchange is kept as a line of its own; 0: not at all.
@@ -62,6 +64,7 @@ impl Registry {
             signals: Mutex::default(),
             events: Events::default(),
             reloads: Reloads::default(),
+            router_fallbacks: AtomicU64::new(0),
             open_sockets: AtomicUsize::new(0),
             request_log_days: AtomicU32::new(0),
         }

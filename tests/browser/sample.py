@@ -217,6 +217,34 @@ def plugin(name, channels, **more):
         "calls_by_outcome": {"ok": 48210},
         "call_seconds": {"avg": 2.1e-6, "p50": 1.9e-6, "p90": 3.2e-6, "p99": 9.4e-6},
         "last_failure": None,
+        "interface": "0.1.0",
+        "trial": None,
+        "pin": None,
+        "versions": [
+            {
+                "version": "5e0c" * 16,
+                "accepted_at": NOW - 90000,
+                "interface": "0.1.0",
+                "bytes": 139_264,
+                "source": "embedded",
+                "serves": True,
+                "on_trial": False,
+            }
+        ],
+        **more,
+    }
+
+
+def version(letter, **more):
+    """A version in a plugin's history, named by one letter."""
+    return {
+        "version": letter * 64,
+        "accepted_at": NOW - ord(letter) * 100,
+        "interface": "0.1.0",
+        "bytes": 18_874_368,
+        "source": "file",
+        "serves": False,
+        "on_trial": False,
         **more,
     }
 
@@ -362,6 +390,9 @@ def large(**choice):
                 source="file",
                 calls_by_outcome={"ok": 48000, "trap": 12, "deadline": 3},
                 last_failure=long_text,
+                trial="c" * 64,
+                pin={"version": "b" * 64, "since": NOW - 3600, "reason": HOSTILE[0]},
+                versions=[version("c", on_trial=True), version("b", serves=True), version("a")],
             ),
             plugin(
                 "broken",

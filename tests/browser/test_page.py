@@ -35,9 +35,17 @@ def test_what_needs_attention_is_said_above_the_figures(tabs, gateway):
         "No space left on device",
         "under “other”: 12,345",
         "not at all: 4,399,111",
+        "Plugin bailian is pinned to version bbbbbbbbbb",
     ]:
         assert part in notes, part
     assert tab.run("document.querySelector('#plugins tbody').textContent.includes('trap 12, deadline 3')")
+
+
+def test_the_versions_of_plugins_are_listed_with_what_became_of_them(tabs, gateway):
+    tab = tabs(gateway(sample.large).url)
+    rows = "[...document.querySelectorAll('#versions tbody tr')].map(row => [...row.children].map(cell => cell.textContent))"
+    states = {row[1]: row[2] for row in tab.run(rows) if row[0] == "bailian"}
+    assert states == {"cccccccccc": "on trial", "bbbbbbbbbb": "pinned", "aaaaaaaaaa": "kept"}
 
 
 def test_amounts_that_are_known_in_part_stand_apart(tabs, gateway):

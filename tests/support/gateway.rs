@@ -49,6 +49,13 @@ impl Gateway {
         Self { address, conf, shared, tls: None, handle, thread: Some(thread) }
     }
 
+    /// Another gateway on the same folders, once this one has [ended](Self::ended).
+    pub async fn restart(mut self) -> Self {
+        let placeholder = Conf::new("http://127.0.0.1:1");
+        let conf = std::mem::replace(&mut self.conf, placeholder);
+        Self::start(conf).await
+    }
+
     /// As SIGHUP does.
     pub fn reload(&self) {
         self.handle.reload();

@@ -16,6 +16,12 @@ pub fn puppet() -> &'static [u8] {
     BYTES.get_or_init(|| build("puppet"))
 }
 
+/// The component built from `tests/guests/marshal`, a router.
+pub fn marshal() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| build("marshal"))
+}
+
 /// Another version of the puppet: one whose plans carry `MARK-` and these twelve letters.
 pub fn puppet_marked(letters: [u8; 12]) -> Vec<u8> {
     let mut bytes = puppet().to_vec();

@@ -6,8 +6,10 @@ use tracing::Level;
 use crate::cli::Check;
 use crate::commands::say;
 use crate::config::problem::Problem;
+use crate::generation::kept::Kept;
 use crate::generation::{Folders, Loader, Refused};
 use crate::plugin::{Engine, EngineOptions};
+use crate::state;
 use crate::telemetry;
 
 pub fn run(options: &Check) -> anyhow::Result<()> {
@@ -15,7 +17,7 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
     let _log = telemetry::init(Level::WARN)?;
     let engine = Engine::new(EngineOptions::default())?;
     let folders = Folders { conf: options.sources.conf.clone(), plugins: options.sources.plugins.clone() };
-    let mut loader = Loader::new(engine, folders);
+    let mut loader = Loader::new(engine, folders, Kept::read_only(&state::versions(&options.state.folder)));
     match loader.first(|_| {}) {
         Ok((generation, warnings)) => {
             print(&warnings);

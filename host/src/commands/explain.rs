@@ -22,8 +22,10 @@ use crate::exchange::explain::{Story, Verdict, explain};
 use crate::exchange::identify::{self, Form};
 use crate::exchange::plan::without_credentials;
 use crate::exchange::worker::{Shared, Worker};
+use crate::generation::kept::Kept;
 use crate::generation::{Folders, Generation, Loader, Status};
 use crate::plugin::{BodyEdit, Engine, EngineOptions, HeaderEdit, Placement, Transport};
+use crate::state;
 use crate::stats::{Asker, Registry};
 use crate::telemetry;
 use crate::upstream::{Limits, Tls, Upstream};
@@ -40,7 +42,7 @@ pub fn run(options: &Explain) -> anyhow::Result<()> {
     }
     let engine = Engine::new(EngineOptions::default())?;
     let folders = Folders { conf: options.sources.conf.clone(), plugins: options.sources.plugins.clone() };
-    let mut loader = Loader::new(engine, folders);
+    let mut loader = Loader::new(engine, folders, Kept::read_only(&state::versions(&options.state.folder)));
     let generation = serve::load(&mut loader, &options.sources, |_| {})?;
     let key = key_by_id(&generation, &options.key)?;
     let status = loader.status();

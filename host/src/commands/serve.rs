@@ -14,6 +14,7 @@ use tracing::Level;
 use crate::cli::{Serve, Sources};
 use crate::config;
 use crate::exchange::worker::Shared;
+use crate::generation::kept::Kept;
 use crate::generation::watch::Watcher;
 use crate::generation::{Folders, Generation, Loader, Refused};
 use crate::plugin::{Engine, EngineOptions};
@@ -102,7 +103,7 @@ impl Gateway {
         let engine =
             Engine::new(EngineOptions { cache: Some(state.compiled()), spares: workers, ..EngineOptions::default() })?;
         let folders = Folders { conf: sources.conf.clone(), plugins: sources.plugins.clone() };
-        let mut loader = Loader::new(engine, folders);
+        let mut loader = Loader::new(engine, folders, Kept::new(Some(&state.versions())));
         let generation = load(&mut loader, sources, |settings| telemetry::apply(&settings.log))?;
         let settings = &generation.config.gateway;
         let tls = Tls::new(settings.trusted_ca.as_deref())?;
@@ -114,7 +115,7 @@ impl Gateway {
         registry.events.add(stats::Level::Info, "start", "gateway", &started, 1);
         let shared = Arc::new(Shared::new(generation, loader.status(), registry, statistics.asker())?);
         let (swap, swapped) = watch::channel(1);
-        let watcher = Watcher::start(loader, shared.clone(), swap)?;
+        let watcher = Watcher::start(loader, state.requests(), shared.clone(), swap)?;
         let reload = Box::new(watcher.reloader());
         let parts = Parts { shared, tls, access_log, swapped, reload, workers };
         Ok(Self { parts, _watcher: watcher, _statistics: statistics, _state: state })

@@ -19,8 +19,10 @@ use super::load::Part;
 use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
 use super::url::{self, Url};
-use super::{Channel, EgressProxy, Endpoint, Secret, Timeouts, shape};
+use super::{Canary, Channel, EgressProxy, Endpoint, Secret, Timeouts, shape};
 
+const CANARY_PERCENT: u32 = 10;
+const CANARY_MINUTES: f64 = 5.0;
 const CONNECT_TIMEOUT_S: u32 = 10;
 /// Generous: a reasoning model may think for minutes before its first byte, and between two.
 const REPLY_TIMEOUT_MS: u32 = 600_000;
@@ -140,6 +142,10 @@ impl Draft<'_, '_> {
                 idle: Duration::from_millis(file.idle_timeout_ms.unwrap_or(REPLY_TIMEOUT_MS).into()),
             },
             usage: file.usage.unwrap_or_default(),
+            canary: file.canary.map(|canary| Canary {
+                percent: canary.percent.unwrap_or(CANARY_PERCENT),
+                window: Duration::from_secs_f64(canary.minutes.unwrap_or(CANARY_MINUTES) * 60.0),
+            }),
         }
     }
 

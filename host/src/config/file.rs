@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 pub use self::gateway::{
-    AccessLogFile, AdminFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, RotationFile, SandboxFile,
-    StatisticsFile, TlsFile, WebSocketFile,
+    AccessLogFile, AdminFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, RotationFile, RouterFile,
+    SandboxFile, StatisticsFile, TlsFile, WebSocketFile,
 };
 
 /// `conf/channels_config.json`: the ways to the providers.
@@ -90,6 +90,20 @@ pub struct ChannelFile {
     /// How a stream's usage comes to be known: `read` what the provider says (the default), or `ask` for it where the
     /// client does not, and take the extra chunk out of the reply again.
     pub usage: Option<UsageSource>,
+    /// A new version of the plugin first serves a share of the exchanges, and is withdrawn if it does worse.
+    pub canary: Option<CanaryFile>,
+}
+
+/// A trial of a new plugin version.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryFile {
+    /// Of the channel's exchanges; default 10.
+    #[schemars(range(min = 1, max = 99))]
+    pub percent: Option<u32>,
+    /// How long; default 5. It goes on while either version has served fewer than 50 exchanges.
+    #[schemars(range(min = 0.01, max = 10_080))]
+    pub minutes: Option<f64>,
 }
 
 /// How a stream's usage comes to be known: as the provider tells it to the client, or because the host asks too.

@@ -13,13 +13,15 @@ use super::certificate::{Certificate, CertificateFault, CertificateFiles, Which}
 use super::document::{self, Node};
 use super::expand::Env;
 use super::file::{
-    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, RotationFile, SandboxFile,
+    AccessLogFile, Format, GatewayFile, Isolation, Level, LimitsFile, LogFile, RotationFile, RouterFile, SandboxFile,
     StatisticsFile, TlsFile, WebSocketFile, schema,
 };
 use super::load::Part;
 use super::name::{NAME_RULE, is_name};
 use super::problem::{Problems, Spot, member};
-use super::{AccessLog, Admin, Gateway, Limits, Log, LogFormat, Rotation, Sandbox, Statistics, WebSocket, shape, url};
+use super::{
+    AccessLog, Admin, Gateway, Limits, Log, LogFormat, Rotation, Router, Sandbox, Statistics, WebSocket, shape, url,
+};
 
 /// Reads the file's bytes; relative paths in it start at its folder.
 pub fn read(bytes: &[u8], file: &Path, env: Env<'_>) -> Part<Gateway> {
@@ -45,6 +47,7 @@ impl Default for Gateway {
             websocket: file.websocket.into(),
             sandbox: file.sandbox.into(),
             plugin_sandbox: std::collections::HashMap::new(),
+            router: None,
             tls: None,
             trusted_ca: None,
             cors_origins: file.cors_origins,
@@ -107,6 +110,7 @@ fn gateway(
         websocket,
         sandbox: file.sandbox.into(),
         plugin_sandbox: file.plugin_sandbox.into_iter().map(|(name, sandbox)| (name, sandbox.into())).collect(),
+        router: file.router.and_then(|router| reader.router(router)),
         tls: file.tls.and_then(|tls| reader.certificate(tls, serving)),
         trusted_ca: file.trusted_ca.map(|path| reader.trusted_ca(&path)),
         cors_origins: reader.cors_origins(file.cors_origins),
@@ -144,6 +148,19 @@ impl Reader<'_, '_> {
             place = member(&place, name);
         }
         Spot { place, position: Some(node.position) }
+    }
+
+    fn router(&mut self, file: RouterFile) -> Option<Arc<Router>> {
+        let Some(plugin) = file.plugin else {
+            let remedy = "write the name of a router plugin, such as \"least-busy\"";
+            self.problems.error(&self.spot(&["router", "plugin"]), "is missing", remedy);
+            return None;
+        };
+        if !is_name(&plugin) {
+            self.problems.error(&self.spot(&["router", "plugin"]), "is not the name of a plugin", NAME_RULE);
+        }
+        let settings = Value::Object(file.settings.unwrap_or_default()).to_string();
+        Some(Arc::new(Router { plugin, settings }))
     }
 
     fn certificate(&mut self, file: TlsFile, serving: Option<&Arc<Certificate>>) -> Option<Arc<Certificate>> {
@@ -250,11 +267,13 @@ impl From<SandboxFile> for Sandbox {
     fn from(file: SandboxFile) -> Self {
         Self {
             memory_bytes_max: usize::try_from(file.memory_bytes_max).unwrap_or(usize::MAX),
-            deadline: Duration::from_millis(file.deadline_ms.into()),
+            deadline: file.deadline_ms.map(|ms| Duration::from_millis(ms.into())),
             configure_deadline: Duration::from_millis(file.configure_deadline_ms.into()),
             calls_max: file.calls_max,
             fresh: file.isolation == Isolation::Fresh,
+            spare_instances: file.spare_instances.map(|count| count as usize),
             back_off: Duration::from_millis(file.back_off_ms.into()),
+            back_off_max: Duration::from_millis(file.back_off_max_ms.into()),
         }
     }
 }

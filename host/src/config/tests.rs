@@ -201,9 +201,9 @@ fn the_gateway_file_overrides_defaults_and_plugins_override_the_sandbox() {
     assert!(part.problems.is_empty(), "{:?}", lines(&part));
     let gateway = part.value.unwrap();
     assert_eq!(gateway.limits, Limits { drain: Duration::from_millis(5), ..Limits::default() });
-    let sandbox = Sandbox { deadline: Duration::from_millis(20), fresh: true, ..Sandbox::default() };
+    let sandbox = Sandbox { deadline: Some(Duration::from_millis(20)), fresh: true, ..Sandbox::default() };
     assert_eq!(gateway.sandbox, sandbox);
-    assert_eq!(gateway.plugin_sandbox["py"], Sandbox { deadline: Duration::from_millis(50), ..sandbox });
+    assert_eq!(gateway.plugin_sandbox["py"], Sandbox { deadline: Some(Duration::from_millis(50)), ..sandbox });
     assert_eq!(gateway.trusted_ca, Some(dir.path().join("ca.pem")));
     assert_eq!(gateway.access_log, AccessLog::File(dir.path().join("./access.log")));
     assert_eq!((gateway.access_log_rotation, Gateway::default().access_log_rotation.is_some()), (None, true));

@@ -5,18 +5,31 @@
 //! upstream key) is passed over while another may; its reason is what the client is told when none does.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::ProxyKey;
 use crate::error::{Failure, Kind};
 use crate::exchange::plan::{Answer, Prepared};
 use crate::exchange::reuse::Record;
-use crate::exchange::worker::{Worker, WorkerChannel, WorkerPlugin};
+use crate::exchange::view::{WorkerChannel, WorkerPlugin, WorkerTrial};
+use crate::exchange::worker::Worker;
+use crate::generation::Arm;
 use crate::plugin::{Caller, Decision, Request, Reuse, Transport};
+
+/// A candidate, with the version of its plugin that is asked.
+pub struct Contender {
+    pub channel: Rc<WorkerChannel>,
+    pub plugin: Rc<WorkerPlugin>,
+    /// Where the channel compares two versions: what is counted for this one.
+    pub arm: Option<Arc<Arm>>,
+}
 
 /// The channel that serves, and how.
 pub struct Decided {
     pub channel: Rc<WorkerChannel>,
+    /// The version that decided.
+    pub plugin: Rc<WorkerPlugin>,
     pub prepared: Rc<Prepared>,
 }
 
@@ -62,7 +75,7 @@ pub fn order(worker: &Worker, mut candidates: Vec<Rc<WorkerChannel>>) -> Vec<Rc<
     drawn.into_iter().map(|(_, _, candidate)| candidate).collect()
 }
 
-/// Why this channel cannot be asked at the moment.
+/// Why this channel cannot be asked at the moment; or its plugin, of the version that serves.
 pub fn usable(candidate: &WorkerChannel, transport: Transport) -> Result<&Rc<WorkerPlugin>, Failure> {
     if !candidate.channel.active {
         return Err(Failure::new(Kind::ChannelDisabled, "this channel is disabled"));
@@ -77,18 +90,49 @@ pub fn usable(candidate: &WorkerChannel, transport: Transport) -> Result<&Rc<Wor
 
 /// Whether the plugin never saw the request, so that it is nobody's answer and the next candidate may be asked.
 pub fn was_not_asked(failure: &Failure) -> bool {
-    matches!(failure.kind, Kind::PluginBackOff | Kind::PluginBusy)
+    matches!(
+        failure.kind,
+        Kind::PluginBackOff
+            | Kind::PluginBusy
+            | Kind::ChannelDisabled
+            | Kind::ChannelUnavailable
+            | Kind::WebSocketUnsupported
+    )
+}
+
+/// The version that this exchange is for: during a trial, the new one for its share of them.
+pub fn contender(worker: &Worker, channel: Rc<WorkerChannel>, settled: Rc<WorkerPlugin>) -> Contender {
+    let (plugin, arm) = match &channel.trial {
+        None => (settled, None),
+        Some(WorkerTrial { trial, plugin }) if worker.random_below(100) < u64::from(trial.percent) => {
+            (plugin.clone(), Some(trial.new.clone()))
+        }
+        Some(WorkerTrial { trial, .. }) => (settled, Some(trial.old.clone())),
+    };
+    Contender { channel, plugin, arm }
+}
+
+impl Contender {
+    /// Counts what the plugin did, where versions are compared. What then comes of a plan, the exchange's end tells.
+    pub fn note(&self, answer: &Result<Rc<Answer>, Failure>) {
+        let Some(arm) = &self.arm else { return };
+        match answer.as_deref() {
+            Ok(Answer::Send(_) | Answer::KeyMissing(_)) => {}
+            Ok(Answer::Decline | Answer::Refuse(_)) => arm.refused(),
+            Err(_) => arm.plugin_failed(),
+        }
+    }
 }
 
 /// Asks one candidate's plugin, or takes the answer it gave to an equal request.
 pub async fn ask(
-    candidate: &WorkerChannel,
-    plugin: &WorkerPlugin,
+    contender: &Contender,
     request: Request,
     key: &ProxyKey,
     request_id: &str,
     spent: &mut Duration,
 ) -> Result<Rc<Answer>, Failure> {
+    let Contender { channel: candidate, plugin, .. } = contender;
     let caller = || Caller { id: key.id.clone(), tags: key.tags.clone() };
     let reuse = plugin.deployed.profile.reuse;
     if reuse == Reuse::Never {
@@ -124,13 +168,12 @@ fn call<'a>(
 }
 
 /// What an answer means for the exchange: serve, or ask the next candidate (`None`), or end.
-pub fn judge(
-    candidate: &Rc<WorkerChannel>,
-    answer: &Answer,
-    refusals: &mut Refusals,
-) -> Result<Option<Decided>, Failure> {
+pub fn judge(contender: &Contender, answer: &Answer, refusals: &mut Refusals) -> Result<Option<Decided>, Failure> {
     match answer {
-        Answer::Send(prepared) => Ok(Some(Decided { channel: candidate.clone(), prepared: prepared.clone() })),
+        Answer::Send(prepared) => {
+            let Contender { channel, plugin, .. } = contender;
+            Ok(Some(Decided { channel: channel.clone(), plugin: plugin.clone(), prepared: prepared.clone() }))
+        }
         Answer::Decline => Ok(None),
         Answer::Refuse(failure) => Err(failure.clone()),
         Answer::KeyMissing(reason) => {

@@ -9,13 +9,14 @@ use http::request::Parts;
 
 use crate::config::ProxyKey;
 use crate::error::Failure;
+use crate::exchange::choose::{Asked, record};
 use crate::exchange::classify::{self, Held};
-use crate::exchange::decide::{self, Decided, Refusals};
+use crate::exchange::decide::{self, Contender, Decided, Refusals};
 use crate::exchange::identify::{Form, Identified};
 use crate::exchange::plan::Answer;
-use crate::exchange::record;
 use crate::exchange::source::Source;
-use crate::exchange::worker::{Worker, WorkerChannel};
+use crate::exchange::view::WorkerChannel;
+use crate::exchange::worker::Worker;
 use crate::plugin::Transport;
 
 /// What one candidate said.
@@ -63,19 +64,22 @@ async fn ask(
     model: &mut Option<String>,
 ) -> (Verdict, Option<Decided>) {
     let plugin = match decide::usable(candidate, transport) {
-        Ok(plugin) => plugin,
+        Ok(plugin) => plugin.clone(),
         Err(failure) => return (Verdict::Unusable(failure), None),
     };
-    let record = record(parts, transport, source, identified, plugin).await;
+    let contender = Contender { channel: candidate.clone(), plugin, arm: None };
+    let asked = Asked { parts, transport, source, identified };
+    let plugin = &contender.plugin;
+    let record = record(&asked, &plugin.deployed.profile, plugin.fields.as_ref()).await;
     model.clone_from(&record.model);
     let mut spent = Duration::ZERO;
-    let answer = match decide::ask(candidate, plugin, record, &identified.key, "explain", &mut spent).await {
+    let answer = match decide::ask(&contender, record, &identified.key, "explain", &mut spent).await {
         Ok(answer) => answer,
         Err(failure) if decide::was_not_asked(&failure) => return (Verdict::Unusable(failure), None),
         Err(failure) => return (Verdict::Fails(failure), None),
     };
     let mut refusals = Refusals::default();
-    match decide::judge(candidate, &answer, &mut refusals) {
+    match decide::judge(&contender, &answer, &mut refusals) {
         Ok(Some(decided)) => (Verdict::Sends, Some(decided)),
         Ok(None) if matches!(*answer, Answer::Decline) => (Verdict::Declined, None),
         Ok(None) => (Verdict::Unusable(refusals.into_failure()), None),

@@ -16,8 +16,11 @@ use serde::Serialize;
 
 use crate::config::ProxyKey;
 use crate::error::{Failure, Kind, Origin};
+use crate::exchange::decide::Contender;
 use crate::exchange::trace::TraceId;
-use crate::exchange::worker::{Counted, RequestId, Worker, WorkerChannel};
+use crate::exchange::view::WorkerChannel;
+use crate::exchange::worker::{Counted, RequestId, Worker};
+use crate::generation::Arm;
 use crate::meter::Usage;
 use crate::stats::{Ended, Failed, Level, Outcome, Transport, Usages, unix_time_s};
 use crate::upstream::Uploaded;
@@ -77,6 +80,8 @@ pub struct Settle {
     socket: Option<Box<Socket>>,
     key: Option<Arc<ProxyKey>>,
     channel: Option<Served>,
+    /// Where the channel compares two versions of its plugin: what is counted for the one that decided.
+    arm: Option<Arc<Arm>>,
     model: Option<String>,
     status: Option<StatusCode>,
     first_byte: Option<Instant>,
@@ -115,6 +120,7 @@ impl Settle {
             socket: None,
             key: None,
             channel: None,
+            arm: None,
             model: None,
             status: None,
             first_byte: None,
@@ -140,9 +146,11 @@ impl Settle {
         self.key = Some(key);
     }
 
-    /// The channel that serves, or that was the last to be asked.
-    pub fn channel(&mut self, channel: Rc<WorkerChannel>) {
-        self.channel = Some(Served::Whole(channel));
+    /// The channel that serves, or that was the last to be asked; with the version of its plugin, once that is known.
+    pub fn channel(&mut self, channel: Rc<WorkerChannel>, contender: Option<&Contender>) {
+        let plugin = contender.map(|contender| contender.plugin.clone());
+        self.arm = contender.and_then(|contender| contender.arm.clone());
+        self.channel = Some(Served::Whole(channel, plugin));
     }
 
     /// Waits for the client's body, which is not the gateway's time.
@@ -286,6 +294,9 @@ impl Settle {
         let first_byte = self.first_byte.map(|at| at - self.started);
         if let Some(channel) = self.channel.as_ref().filter(|_| self.attempts > 0) {
             channel.signals().end();
+            if let Some(arm) = &self.arm {
+                arm.sent(self.is_upstream_error());
+            }
             // A socket was noted when it opened; of a client that left before any answer nothing is known.
             if self.socket.is_none() && (self.status.is_some() || self.failure.is_some()) {
                 channel.signals().note(first_byte, self.is_channels_fault());
@@ -348,6 +359,15 @@ impl Settle {
     fn may_have_cost(&self) -> bool {
         let kind = self.failure.as_ref().map(|failure| failure.kind);
         kind.is_none_or(|kind| matches!(kind, Kind::UpstreamFirstByteTimeout | Kind::UpstreamBroken))
+    }
+
+    /// What was sent came to nothing: no reply, a broken one, or one that says error. That may be the client's own fault, but
+    /// then it is as frequent with one version of the plugin as with another.
+    fn is_upstream_error(&self) -> bool {
+        let is_upstreams = |failure: &Failure| failure.kind.facts().origin == Origin::Upstream;
+        self.failure.as_ref().is_some_and(is_upstreams)
+            || self.status.is_some_and(|status| status.as_u16() >= 400)
+            || self.outcome == Outcome::UpstreamBroken
     }
 
     /// The channel did not serve, and another may.

@@ -1,33 +1,23 @@
-//! What one worker thread owns: its upstream connections, plugin instances, reusable answers and counters.
+//! What one worker thread owns: its upstream connections, its view of the current generation, and its counters.
 //!
 //! Nothing here is shared with another worker, so nothing here locks. What workers do share is [`Shared`]: the current
 //! generation, and the few numbers that limits need.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
-use crate::config::{Channel, ProxyKey};
-use crate::exchange::classify::Fields;
-use crate::exchange::reuse::Answers;
 use crate::exchange::sockets::Sockets;
-use crate::generation::{ChannelState, Generation, Status};
-use crate::json::{Pointer, Query};
-use crate::meter::{CompiledMeters, MessageMeter, Meter};
-use crate::plugin::{Deployed, Instances, Plan, Profile};
-use crate::stats::{Asker, PluginCallCounters, Registry, Signals, WorkerCounters};
+use crate::exchange::view::View;
+use crate::generation::watch::Wisher;
+use crate::generation::{Generation, Status};
+use crate::stats::{Asker, Registry, WorkerCounters};
 use crate::telemetry::LineBuffer;
 use crate::upstream::Upstream;
-
-/// A model's name in a WebSocket's message that is longer counts as absent.
-const MODEL_BYTES_MAX: usize = 256;
 
 /// What all workers see.
 pub struct Shared {
@@ -46,6 +36,8 @@ pub struct Shared {
     /// Bytes of WebSocket messages that have come in part or wait to be taken, over all workers.
     pub message_bytes: AtomicUsize,
     pub draining: AtomicBool,
+    /// Asks for a rollback; absent where nothing watches.
+    pub wisher: OnceLock<Wisher>,
     /// All generations that may still be alive.
     generations: Mutex<Vec<Weak<Generation>>>,
     /// Eight random hexadecimal digits that begin every request id of this process.
@@ -72,6 +64,7 @@ impl Shared {
             inspected_bytes: AtomicUsize::new(0),
             message_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            wisher: OnceLock::new(),
             request_id_prefix: format!("{:08x}", u32::from_be_bytes(prefix)),
         })
     }
@@ -156,35 +149,6 @@ impl Deref for RequestId {
     }
 }
 
-/// A generation as this worker runs it.
-pub struct View {
-    pub generation: Arc<Generation>,
-    channels: HashMap<String, Rc<WorkerChannel>>,
-}
-
-/// A channel on this worker.
-pub struct WorkerChannel {
-    pub channel: Arc<Channel>,
-    /// How it is doing, over all workers.
-    pub signals: Arc<Signals>,
-    /// Why it cannot serve, where it cannot.
-    pub plugin: Result<Rc<WorkerPlugin>, String>,
-}
-
-/// A deployed plugin on this worker; it lives on in the next generation where nothing about it changed.
-pub struct WorkerPlugin {
-    pub deployed: Arc<Deployed>,
-    pub instances: Instances,
-    pub answers: RefCell<Answers>,
-    pub calls: Arc<PluginCallCounters>,
-    /// What to look for in a request's body; `None` where the profile asks for nothing there.
-    pub fields: Option<Fields>,
-    /// Where a WebSocket's client names its model; `None` where the profile does not say.
-    pub socket_model: Option<Arc<Query>>,
-    /// The profile's sets of meters.
-    meters: Vec<Arc<CompiledMeters>>,
-}
-
 impl Worker {
     pub fn new(shared: Arc<Shared>, index: usize, upstream: Rc<Upstream>, access_log: Option<LineBuffer>) -> Rc<Self> {
         let counters = shared.stats.worker(index);
@@ -226,75 +190,6 @@ impl Worker {
         self.random.set(x);
         x % bound.max(1)
     }
-}
-
-impl View {
-    fn new(generation: Arc<Generation>, stats: &Registry, counters: &WorkerCounters, previous: Option<&Self>) -> Self {
-        let channels = generation
-            .channels
-            .iter()
-            .map(|(id, state)| (id.clone(), Rc::new(WorkerChannel::new(state, stats, counters, previous))))
-            .collect();
-        Self { generation, channels }
-    }
-
-    pub fn channel(&self, id: &str) -> Option<&Rc<WorkerChannel>> {
-        self.channels.get(id)
-    }
-
-    /// The channels of a key, as listed there.
-    pub fn channels_of<'a>(&'a self, key: &'a ProxyKey) -> impl Iterator<Item = &'a Rc<WorkerChannel>> {
-        key.channels.iter().filter_map(|id| self.channel(id))
-    }
-}
-
-impl WorkerChannel {
-    fn new(state: &ChannelState, registry: &Registry, counters: &WorkerCounters, previous: Option<&View>) -> Self {
-        let plugin = match &state.deployed {
-            Err(reason) => Err(reason.clone()),
-            Ok(deployed) => {
-                let kept = previous
-                    .and_then(|view| view.channel(&state.channel.id))
-                    .and_then(|channel| channel.plugin.as_ref().ok())
-                    .filter(|plugin| Arc::ptr_eq(&plugin.deployed, deployed));
-                Ok(kept.cloned().unwrap_or_else(|| {
-                    Rc::new(WorkerPlugin {
-                        deployed: deployed.clone(),
-                        instances: Instances::new(deployed.clone()),
-                        answers: RefCell::default(),
-                        calls: counters.plugin(&deployed.version.name),
-                        fields: Fields::new(&deployed.profile),
-                        socket_model: socket_model(&deployed.profile),
-                        meters: deployed.profile.compiled_meters(),
-                    })
-                }))
-            }
-        };
-        Self { channel: state.channel.clone(), signals: registry.signals(&state.channel.id), plugin }
-    }
-}
-
-impl WorkerPlugin {
-    /// Meters a reply with these headers, if the plan asks for it and the reply can be read.
-    pub fn meter(&self, plan: &Plan, headers: &HeaderMap) -> Option<Meter> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let set = self.meters.get(plan.meters?)?.clone();
-        Meter::new(set, text(CONTENT_TYPE), text(CONTENT_ENCODING))
-    }
-
-    /// Meters the messages of a WebSocket, if the plan asks for it.
-    pub fn socket_meter(&self, plan: &Plan) -> Option<MessageMeter> {
-        Some(MessageMeter::new(self.meters.get(plan.meters?)?.clone()))
-    }
-}
-
-fn socket_model(profile: &Profile) -> Option<Arc<Query>> {
-    let pointers: Vec<_> = profile
-        .socket_model
-        .iter()
-        .map(|text| Pointer::parse(text).expect("a profile's pointers are checked"))
-        .collect();
-    (!pointers.is_empty()).then(|| Arc::new(Query::new(&pointers, MODEL_BYTES_MAX)))
 }
 
 /// A share of a budget of the whole process; given back when dropped.

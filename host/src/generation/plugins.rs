@@ -1,43 +1,66 @@
 //! The plugin files of a running gateway, and the default plugins inside the binary where there is no file.
 //!
 //! A file becomes a candidate when it loads; whether it serves is known only when every channel that names it could be
-//! configured with it. A refused file stays out, with its reason, until its bytes change or the channels do.
+//! configured with it. A refused file stays out, with its reason, until its bytes change or the channels do. What is
+//! accepted is kept ([`Kept`]), and can be brought back; on channels that compare, a new version is first on trial.
+
+mod entry;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::digest::sha256;
-use crate::generation::conf::Fingerprint;
-use crate::generation::{Depth, FileStatus, PluginStatus, State};
-use crate::plugin::embedded::EMBEDDED;
-use crate::plugin::{Engine, Version};
-use crate::stats::unix_time_s;
+use indexmap::IndexMap;
 
-/// The largest known components are Python's, 18 MB.
-const FILE_BYTES_MAX: u64 = 256 << 20;
+use crate::config::{Channel, Router};
+use crate::generation::kept::{Kept, KeptVersion, Pin, short};
+use crate::generation::{Depth, FileStatus, PluginStatus, VersionStatus};
+use crate::plugin::Engine;
+use crate::stats::{Level, unix_time_s};
+
+pub use self::entry::AnyVersion;
+use self::entry::{Entry, Loaded, OnTrial, Source, load_kept, missing};
 
 pub struct Plugins {
     folder: PathBuf,
     entries: BTreeMap<String, Entry>,
+    kept: Kept,
+    /// What people should see, since it was taken last: plugin, message.
+    news: Vec<(Level, String, String)>,
 }
 
-/// One plugin.
-#[derive(Default)]
-struct Entry {
-    fingerprint: Option<Fingerprint>,
-    /// What was looked at last, good or bad.
-    seen: Option<([u8; 32], Source)>,
-    accepted: Option<Loaded>,
-    /// When it was, Unix time in seconds.
-    accepted_at: Option<u64>,
-    /// Loads, but not yet known to work for its channels.
-    candidate: Option<Loaded>,
-    /// Loads, but did not work for a channel.
-    misfit: Option<Loaded>,
-    error: Option<String>,
+/// What a plugin is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Channel,
+    Router,
+}
+
+/// The plugins that a configuration names.
+#[derive(Debug, Clone, Default)]
+pub struct Needed {
+    parts: HashMap<String, Part>,
+    /// Those of which some channel compares versions.
+    canaries: HashSet<String>,
+}
+
+/// One of them.
+pub struct Wanted<'a> {
+    pub name: &'a str,
+    part: Part,
+    is_canary: bool,
+}
+
+/// The versions of one plugin that may serve.
+pub struct Standing {
+    /// What serves without any doubt; absent before the first.
+    pub settled: Option<AnyVersion>,
+    pub newest: AnyVersion,
+    /// Whether the newest has to pass a trial where a channel wants one.
+    pub is_tried: bool,
+    /// The channels on which it has.
+    pub passed: HashSet<String>,
 }
 
 /// What a scan found.
@@ -49,21 +72,44 @@ pub struct Scan {
     pub has_news: bool,
 }
 
-#[derive(Clone)]
-struct Loaded {
-    version: Arc<Version>,
-    source: Source,
-}
+impl Needed {
+    /// By active channels, and as the router.
+    pub fn by(channels: &IndexMap<String, Arc<Channel>>, router: Option<&Arc<Router>>) -> Self {
+        let active = || channels.values().filter(|channel| channel.active);
+        // A plugin that is both is a channel's: deploying the router then says what is wrong.
+        let parts = router.map(|router| (router.plugin.clone(), Part::Router)).into_iter();
+        let parts = parts.chain(active().map(|channel| (channel.plugin.clone(), Part::Channel))).collect();
+        let canaries = active().filter(|channel| channel.canary.is_some()).map(|channel| channel.plugin.clone());
+        Self { parts, canaries: canaries.collect() }
+    }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    File,
-    Embedded,
+    /// These, for channels.
+    pub fn named(names: HashSet<String>) -> Self {
+        Self { parts: names.into_iter().map(|name| (name, Part::Channel)).collect(), canaries: HashSet::new() }
+    }
+
+    /// All that either names.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        for (name, part) in other.parts {
+            self.parts.entry(name).or_insert(part);
+        }
+        self.canaries.extend(other.canaries);
+        self
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.parts.contains_key(name)
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = Wanted<'_>> {
+        self.parts.iter().map(|(name, part)| Wanted { name, part: *part, is_canary: self.canaries.contains(name) })
+    }
 }
 
 impl Plugins {
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), entries: BTreeMap::new() }
+    pub fn new(folder: &Path, kept: Kept) -> Self {
+        Self { folder: folder.to_owned(), entries: BTreeMap::new(), kept, news: Vec::new() }
     }
 
     /// For people: the file, or that it is the embedded one.
@@ -83,44 +129,70 @@ impl Plugins {
     }
 
     /// Looks for changes.
-    pub fn scan(&mut self, engine: &Arc<Engine>, needed: &HashSet<String>, depth: Depth) -> Scan {
+    pub fn scan(&mut self, engine: &Arc<Engine>, needed: &Needed, depth: Depth) -> Scan {
         let mut scan = Scan::default();
-        for name in needed {
-            let path = self.path(name);
-            let entry = self.entries.entry(name.clone()).or_default();
+        for wanted in needed.wanted() {
+            let (name, path) = (wanted.name, self.path(wanted.name));
+            let entry = self.entries.entry(name.to_owned()).or_default();
             let seen = entry.seen;
-            if let Err(reason) = entry.scan(engine, name, &path, depth) {
+            if let Err(reason) = entry.scan(engine, &mut self.kept, &wanted, &path, depth) {
                 if entry.error.as_ref() != Some(&reason) {
                     let serving = if entry.accepted.is_some() { "; the last good version serves on" } else { "" };
                     tracing::error!(plugin = name, "{}: {reason}{serving}", path.display());
                 }
                 entry.error = Some(reason.clone());
-                scan.failures.push((name.clone(), reason));
+                scan.failures.push((name.to_owned(), reason));
             }
             scan.has_news |= entry.seen != seen;
         }
         scan
     }
 
-    /// The newest version of each plugin that loads.
-    pub fn candidates(&self) -> HashMap<String, Arc<Version>> {
-        let newest = |entry: &Entry| entry.candidate.as_ref().or(entry.accepted.as_ref()).map(|it| it.version.clone());
-        self.entries.iter().filter_map(|(name, entry)| Some((name.clone(), newest(entry)?))).collect()
+    /// The versions of each plugin that load.
+    pub fn standings(&self) -> HashMap<String, Standing> {
+        let standing = |entry: &Entry| {
+            let newest = entry.newest()?;
+            Some(Standing {
+                settled: entry.accepted.as_ref().map(|accepted| accepted.version.clone()),
+                newest: newest.version.clone(),
+                // Who brings an earlier version back wants it back now.
+                is_tried: newest.source != Source::Kept,
+                passed: match (&entry.candidate, &entry.trial) {
+                    (None, Some(trial)) => trial.passed.clone(),
+                    _ => HashSet::new(),
+                },
+            })
+        };
+        self.entries.iter().filter_map(|(name, entry)| Some((name.clone(), standing(entry)?))).collect()
     }
 
-    /// Every candidate fits; but one that no serving channel names has shown nothing: its channel was refused.
-    pub fn accept_candidates(&mut self, serving: &HashSet<String>) {
+    /// Every candidate fits; but one that nothing that serves names has shown nothing: its channel was refused.
+    /// `is_on_trial`: whether some channel runs two versions of a plugin now; where none does, the newest one serves.
+    pub fn accept_candidates(&mut self, serving: &Needed, is_on_trial: impl Fn(&str) -> bool) {
         for (name, entry) in &mut self.entries {
-            let Some(candidate) = entry.candidate.take() else { continue };
-            if serving.contains(name) {
-                tracing::info!(plugin = name, version = candidate.version.short_hash(), "a plugin version is accepted");
-                entry.accepted = Some(candidate);
-                entry.accepted_at = Some(unix_time_s(SystemTime::now()));
+            if let Some(candidate) = entry.candidate.take() {
+                if !serving.contains(name) {
+                    entry.misfit = Some(candidate);
+                    entry.error = Some("the channels file that names it is refused".to_owned());
+                    continue;
+                }
                 entry.misfit = None;
                 entry.error = None;
-            } else {
-                entry.misfit = Some(candidate);
-                entry.error = Some("the channels file that names it is refused".to_owned());
+                accepted(&mut self.kept, name, &candidate);
+                if is_on_trial(name) {
+                    let hash = short(candidate.version.hash());
+                    let message = format!("version {hash} is on trial beside the one that serves");
+                    self.news.push((Level::Info, name.clone(), message));
+                    entry.trial = Some(OnTrial { loaded: candidate, passed: HashSet::new() });
+                } else {
+                    entry.serves(&mut self.kept, name, candidate);
+                }
+            } else if !is_on_trial(name)
+                && let Some(trial) = entry.trial.take()
+            {
+                let message = format!("version {} has passed its trial and serves", short(trial.loaded.version.hash()));
+                self.news.push((Level::Info, name.clone(), message));
+                entry.serves(&mut self.kept, name, trial.loaded);
             }
         }
     }
@@ -131,14 +203,35 @@ impl Plugins {
         if entry.accepted.is_none() {
             return false;
         }
-        let Some(candidate) = entry.candidate.take() else { return false };
+        let on_trial = entry.trial.take().map(|trial| trial.loaded);
+        let Some(candidate) = entry.candidate.take().or(on_trial) else { return false };
         if entry.error.as_deref() != Some(reason) {
-            let version = candidate.version.short_hash();
+            let version = short(candidate.version.hash());
             tracing::error!(plugin = name, version, "{reason}; the last good version serves on");
         }
         entry.misfit = Some(candidate);
         entry.error = Some(reason.to_owned());
         true
+    }
+
+    /// The version on trial is good enough for this channel.
+    pub fn passed(&mut self, name: &str, channel: &str) {
+        if let Some(trial) = self.entries.get_mut(name).and_then(|entry| entry.trial.as_mut()) {
+            trial.passed.insert(channel.to_owned());
+        }
+    }
+
+    /// The version on trial did worse: it goes, and what served before is held to.
+    pub fn withdraw(&mut self, name: &str, channel: &str, why: &str) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let (Some(trial), Some(accepted)) = (entry.trial.take(), &entry.accepted) else { return };
+        let version = short(trial.loaded.version.hash());
+        let reason = format!("version {version} was withdrawn from its trial on channel {channel}: {why}");
+        tracing::error!(plugin = name, "{reason}");
+        self.news.push((Level::Error, name.to_owned(), reason.clone()));
+        entry.error = Some(reason.clone());
+        let pin = Pin { version: accepted.version.hash().to_owned(), since: unix_time_s(SystemTime::now()), reason };
+        self.kept.pin(name, Some(pin));
     }
 
     /// Something changed: versions that did not work before may work now.
@@ -150,7 +243,65 @@ impl Plugins {
         }
     }
 
-    /// Forgets plugins that no channel names.
+    /// Makes an earlier version the candidate: the one that begins with these digits, or the one before that which serves.
+    /// Gives its hash. Whether it serves is known when it has been tried.
+    pub fn bring_back(
+        &mut self,
+        engine: &Arc<Engine>,
+        needed: &Needed,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<String, String> {
+        let wanted = needed.wanted().find(|wanted| wanted.name == name);
+        let (Some(wanted), Some(entry)) = (wanted, self.entries.get_mut(name)) else {
+            let names: Vec<_> = self.entries.keys().map(String::as_str).collect();
+            return Err(format!("no channel uses a plugin {name}; there are: {}", names.join(", ")));
+        };
+        let history = self.kept.history(name);
+        let serving = entry.accepted.as_ref().map(|accepted| accepted.version.hash());
+        let target = match (version, &entry.trial, serving) {
+            (Some(prefix), ..) => history.beginning_with(prefix)?.version.clone(),
+            (None, Some(_), Some(serving)) => serving.to_owned(),
+            (None, _, serving) => {
+                let before = history.before(serving.unwrap_or_default());
+                before.ok_or("no version was accepted before the one that serves")?.version.clone()
+            }
+        };
+        entry.trial = None;
+        if serving != Some(&target) {
+            entry.candidate = Some(load_kept(engine, &self.kept, &wanted, &target)?);
+        }
+        Ok(target)
+    }
+
+    /// Whether what was brought back serves; then it is pinned.
+    pub fn brought_back(&mut self, name: &str, target: &str, reason: &str) -> Result<(), String> {
+        let Some(entry) = self.entries.get_mut(name) else { return Err(format!("plugin {name} is used no more")) };
+        if entry.accepted.as_ref().is_none_or(|accepted| accepted.version.hash() != target) {
+            // It shall not come back by itself when something else changes.
+            entry.misfit = None;
+            return Err(entry.error.take().unwrap_or_else(|| "it does not work for a channel".to_owned()));
+        }
+        entry.error = None;
+        let pin = Pin { version: target.to_owned(), since: unix_time_s(SystemTime::now()), reason: reason.to_owned() };
+        self.kept.pin(name, Some(pin));
+        let message = format!("version {} was brought back, and is pinned ({reason})", short(target));
+        self.news.push((Level::Warn, name.to_owned(), message));
+        Ok(())
+    }
+
+    /// The file counts again; true if there was a pin.
+    pub fn unpin(&mut self, name: &str) -> bool {
+        let had_pin = self.kept.history(name).pin.is_some();
+        self.kept.pin(name, None);
+        if let Some(entry) = self.entries.get_mut(name).filter(|_| had_pin) {
+            entry.forget_file();
+            self.news.push((Level::Info, name.to_owned(), "the pin is lifted; the file counts again".to_owned()));
+        }
+        had_pin
+    }
+
+    /// Forgets plugins that nothing names.
     pub fn retain(&mut self, is_used: impl Fn(&str) -> bool) {
         self.entries.retain(|name, _| is_used(name));
     }
@@ -160,15 +311,34 @@ impl Plugins {
         entry.and_then(|entry| entry.error.clone()).unwrap_or_else(|| missing(&self.path(name)))
     }
 
+    pub fn take_news(&mut self) -> Vec<(Level, String, String)> {
+        std::mem::take(&mut self.news)
+    }
+
     pub fn status(&self, users: impl Fn(&str) -> Vec<String>) -> Vec<PluginStatus> {
-        let status = |(name, entry): (&String, &Entry)| PluginStatus {
-            name: name.clone(),
-            version: entry.accepted.as_ref().map(|loaded| loaded.version.hash.clone()),
-            source: entry.accepted.as_ref().map(|loaded| loaded.source.as_str()),
-            state: entry.state(),
-            last_error: entry.error.clone(),
-            loaded_at: entry.accepted.as_ref().and(entry.accepted_at),
-            channels: users(name),
+        let status = |(name, entry): (&String, &Entry)| {
+            let hash_of = |loaded: &Loaded| loaded.version.hash().to_owned();
+            let version = entry.accepted.as_ref().map(hash_of);
+            let trial = entry.trial.as_ref().map(|trial| hash_of(&trial.loaded));
+            let history = self.kept.known(name);
+            let shown = |kept: &KeptVersion| VersionStatus {
+                serves: version.as_ref() == Some(&kept.version),
+                on_trial: trial.as_ref() == Some(&kept.version),
+                kept: kept.clone(),
+            };
+            PluginStatus {
+                name: name.clone(),
+                source: entry.accepted.as_ref().map(|loaded| loaded.source.as_str()),
+                interface: entry.accepted.as_ref().map(|loaded| loaded.version.interface()),
+                state: entry.state(),
+                last_error: entry.error.clone(),
+                loaded_at: entry.accepted.as_ref().and(entry.accepted_at),
+                channels: users(name),
+                pin: history.and_then(|history| history.pin.clone()),
+                versions: history.iter().flat_map(|history| history.versions.iter().rev()).map(shown).collect(),
+                version,
+                trial,
+            }
         };
         self.entries.iter().map(status).collect()
     }
@@ -178,7 +348,7 @@ impl Plugins {
             let is_file = entry.seen.is_some_and(|(_, source)| source == Source::File) || entry.error.is_some();
             is_file.then(|| FileStatus {
                 name: format!("{name}.wasm"),
-                version: entry.accepted.as_ref().map(|loaded| loaded.version.hash.clone()),
+                version: entry.accepted.as_ref().map(|loaded| loaded.version.hash().to_owned()),
                 state: entry.state(),
                 last_error: entry.error.clone(),
                 warnings: Vec::new(),
@@ -189,80 +359,33 @@ impl Plugins {
 }
 
 impl Entry {
-    fn state(&self) -> State {
-        if self.error.is_some() || self.accepted.is_none() { State::Refused } else { State::Active }
-    }
-
-    fn scan(&mut self, engine: &Arc<Engine>, name: &str, path: &Path, depth: Depth) -> Result<(), String> {
-        let fingerprint = Fingerprint::of(path);
-        if depth == Depth::Changed && self.seen.is_some() && fingerprint == self.fingerprint {
-            return Ok(());
-        }
-        self.fingerprint = fingerprint;
-        let embedded = || EMBEDDED.iter().find(|(embedded, _)| *embedded == name).map(|(_, bytes)| bytes.to_vec());
-        let found = match read(path) {
-            Ok(Some(bytes)) => Ok((bytes, Source::File)),
-            Ok(None) => embedded().map(|bytes| (bytes, Source::Embedded)).ok_or_else(|| missing(path)),
-            Err(reason) => Err(reason),
-        };
-        // The same bytes, once they can be read again, are news.
-        let (bytes, source) = found.inspect_err(|_| (self.seen, self.candidate, self.misfit) = (None, None, None))?;
-        let seen = (sha256(&bytes), source);
-        if self.seen == Some(seen) {
-            // Looked at before: it serves, or its refusal stands.
-            return Ok(());
-        }
-        self.seen = Some(seen);
-        (self.candidate, self.misfit) = (None, None);
-        let version = engine.load(name, &bytes).map_err(|refusal| refusal.to_string())?;
-        if let Some(accepted) = &mut self.accepted
-            && accepted.version.hash == version.hash
-        {
-            // Back to what serves.
-            accepted.source = source;
-            self.error = None;
-            return Ok(());
-        }
-        self.candidate = Some(Loaded { version, source });
-        Ok(())
+    fn serves(&mut self, kept: &mut Kept, name: &str, loaded: Loaded) {
+        let hash = loaded.version.hash();
+        tracing::info!(plugin = name, version = short(hash), "a plugin version is accepted");
+        kept.serves(name, hash);
+        self.accepted = Some(loaded);
+        self.accepted_at = Some(unix_time_s(SystemTime::now()));
+        self.trial = None;
     }
 }
 
-impl Source {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Embedded => "embedded",
-        }
+/// Into the history; one that is new there lifts the pin. What came out of it stays where it is.
+fn accepted(kept: &mut Kept, name: &str, loaded: &Loaded) {
+    if loaded.source == Source::Kept {
+        return;
     }
-}
-
-fn missing(path: &Path) -> String {
-    let names: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).collect();
-    format!(
-        "there is no file {} and no default plugin of that name (there are: {}); put the file there, or name another with the channel's `plugin`",
-        path.display(),
-        names.join(", ")
-    )
-}
-
-/// A file's bytes; `None` if there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    let read = || {
-        let metadata = std::fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-        }
-        if metadata.len() > FILE_BYTES_MAX {
-            return Err(std::io::Error::new(ErrorKind::FileTooLarge, "larger than 256 MiB"));
-        }
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match read() {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("the file cannot be read: {error}")),
+    let version = &loaded.version;
+    if kept.history(name).find(version.hash()).is_none() {
+        kept.pin(name, None);
     }
+    kept.accept(
+        name,
+        KeptVersion {
+            version: version.hash().to_owned(),
+            accepted_at: unix_time_s(SystemTime::now()),
+            interface: version.interface().to_owned(),
+            bytes: version.bytes() as u64,
+            source: loaded.source.as_str().to_owned(),
+        },
+    );
 }

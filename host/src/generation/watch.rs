@@ -12,12 +12,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use notify::{EventKind, RecursiveMode, Watcher as _};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::Gateway;
 use crate::exchange::worker::Shared;
-use crate::generation::{Depth, FileStatus, Loader, PluginStatus, State, Status};
+use crate::generation::requests::{self, Answer, Wish};
+use crate::generation::{Depth, FileStatus, Generation, Loader, PluginStatus, State, Status};
 use crate::stats::{Level, Registry};
 use crate::telemetry;
 
@@ -27,10 +29,21 @@ const QUIET: Duration = Duration::from_millis(50);
 /// … but not longer than this.
 const QUIET_MAX: Duration = Duration::from_millis(500);
 
+/// How often trials are looked at, while there are any.
+const TRIAL_INTERVAL: Duration = Duration::from_millis(200);
+
 enum Hint {
     Changed,
     Reload,
+    Wish(Wish, oneshot::Sender<Answer>),
     Stop,
+}
+
+/// What to do next.
+enum Task {
+    Scan(Depth),
+    Judge,
+    Fulfil(Wish, oneshot::Sender<Answer>),
 }
 
 /// The watching thread; dropping it ends it.
@@ -39,9 +52,26 @@ pub struct Watcher {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Asks the watching thread.
+pub struct Wisher(Sender<Hint>);
+
+impl Wisher {
+    /// `None`: the gateway is being stopped.
+    pub async fn ask(&self, wish: Wish) -> Option<Answer> {
+        let (promise, answer) = oneshot::channel();
+        self.0.send(Hint::Wish(wish, promise)).ok()?;
+        answer.await.ok()
+    }
+}
+
 impl Watcher {
-    /// `swapped` is sent the number of each new generation.
-    pub fn start(mut loader: Loader, shared: Arc<Shared>, swapped: watch::Sender<u64>) -> anyhow::Result<Self> {
+    /// `requests`: the folder in which commands ask. `swapped` is sent the number of each new generation.
+    pub fn start(
+        loader: Loader,
+        requests: PathBuf,
+        shared: Arc<Shared>,
+        swapped: watch::Sender<u64>,
+    ) -> anyhow::Result<Self> {
         let (hints, hinted) = channel();
         let events = hints.clone();
         let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -50,28 +80,12 @@ impl Watcher {
                 let _ = events.send(Hint::Changed);
             }
         })?;
-        let mut watched = Watched { notifier, folders: HashSet::new() };
-        watched.follow(loader.folders());
-        let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            while let Some(depth) = next_scan(&hinted) {
-                // A panic here would leave the gateway deaf to every further change, a revoked key among them.
-                let Ok(generation) = catch_unwind(AssertUnwindSafe(|| loader.rescan(depth))) else {
-                    tracing::error!("a reload ended by a panic; what served before serves on");
-                    continue;
-                };
-                if let Some(generation) = generation {
-                    let number = generation.number;
-                    apply(&shared.stats, &shared.current.load().config.gateway, &generation.config.gateway);
-                    shared.swap(generation);
-                    swapped.send_replace(number);
-                }
-                // After the swap: what is shown as active serves.
-                let status = Arc::new(loader.status());
-                let before = shared.status.swap(status.clone());
-                tell(&shared.stats, &before, &status);
-                watched.follow(loader.folders());
-            }
-        })?;
+        std::fs::create_dir_all(&requests).with_context(|| format!("cannot make {}", requests.display()))?;
+        let _ = shared.wisher.set(Wisher(hints.clone()));
+        let watched = Watched { notifier, folders: HashSet::new() };
+        let mut watching = Watching { loader, requests, shared, swapped, watched };
+        watching.follow();
+        let thread = std::thread::Builder::new().name("reload".into()).spawn(move || watching.run(&hinted))?;
         Ok(Self { hints, thread: Some(thread) })
     }
 
@@ -92,6 +106,93 @@ impl Drop for Watcher {
         }
     }
 }
+
+/// What the thread has.
+struct Watching {
+    loader: Loader,
+    requests: PathBuf,
+    shared: Arc<Shared>,
+    swapped: watch::Sender<u64>,
+    watched: Watched,
+}
+
+impl Watching {
+    fn run(mut self, hinted: &Receiver<Hint>) {
+        let mut scan_due = Instant::now() + RESCAN_INTERVAL;
+        while let Some(task) = next_task(hinted, scan_due, self.loader.has_trials()) {
+            match task {
+                Task::Scan(_) => scan_due = Instant::now() + RESCAN_INTERVAL,
+                // A change that was about to be looked at may have been put off for it.
+                Task::Fulfil(..) => scan_due = Instant::now(),
+                Task::Judge => {}
+            }
+            // A panic here would leave the gateway deaf to every further change, a revoked key among them.
+            if catch_unwind(AssertUnwindSafe(|| self.perform(task))).is_err() {
+                tracing::error!("a reload ended by a panic; what served before serves on");
+            }
+        }
+    }
+
+    fn perform(&mut self, task: Task) {
+        match task {
+            Task::Scan(depth) => {
+                for (name, wish) in requests::take(&self.requests) {
+                    let answer = self.fulfil(&wish, requests::BY_COMMAND);
+                    requests::answer(&self.requests, &name, &answer);
+                }
+                let generation = self.loader.rescan(depth);
+                self.swap(generation);
+            }
+            Task::Judge => {
+                let generation = self.loader.judge_trials();
+                if generation.is_none() {
+                    return;
+                }
+                self.swap(generation);
+            }
+            Task::Fulfil(wish, promise) => {
+                let answer = self.fulfil(&wish, BY_ROUTE);
+                let _ = promise.send(answer);
+            }
+        }
+    }
+
+    fn fulfil(&mut self, wish: &Wish, reason: &str) -> Answer {
+        let (answer, generation) = wish.fulfil(&mut self.loader, reason);
+        self.swap(generation);
+        if matches!(wish, Wish::Unpin { .. }) {
+            let generation = self.loader.rescan(Depth::All);
+            self.swap(generation);
+        }
+        answer
+    }
+
+    /// Makes the generation, where there is one, the current one; and has everything shown as it is now.
+    fn swap(&mut self, generation: Option<Arc<Generation>>) {
+        let Self { loader, shared, swapped, .. } = self;
+        if let Some(generation) = generation {
+            let number = generation.number;
+            apply(&shared.stats, &shared.current.load().config.gateway, &generation.config.gateway);
+            shared.swap(generation);
+            swapped.send_replace(number);
+        }
+        // After the swap: what is shown as active serves.
+        let status = Arc::new(loader.status());
+        let before = shared.status.swap(status.clone());
+        tell(&shared.stats, &before, &status);
+        for (level, plugin, message) in loader.take_news() {
+            shared.stats.events.add(level, "plugin", &plugin, &message, 1);
+        }
+        self.follow();
+    }
+
+    fn follow(&mut self) {
+        self.watched.follow(self.loader.folders().chain([self.requests.clone()]));
+    }
+}
+
+/// The reason of a pin that was set on the admin route.
+const BY_ROUTE: &str = "rolled back on the admin route";
 
 /// The folders from which there are events.
 struct Watched {
@@ -178,11 +279,15 @@ fn tell(stats: &Registry, before: &Status, now: &Status) {
     }
 }
 
-/// Waits for a reason to scan; `None` ends the thread.
-fn next_scan(hinted: &Receiver<Hint>) -> Option<Depth> {
-    match hinted.recv_timeout(RESCAN_INTERVAL) {
-        Err(RecvTimeoutError::Timeout) => return Some(Depth::Changed),
-        Ok(Hint::Reload) => return Some(Depth::All),
+/// Waits for a reason to do something; `None` ends the thread.
+fn next_task(hinted: &Receiver<Hint>, scan_due: Instant, has_trials: bool) -> Option<Task> {
+    let until_scan = scan_due.saturating_duration_since(Instant::now());
+    let patience = if has_trials { TRIAL_INTERVAL.min(until_scan) } else { until_scan };
+    match hinted.recv_timeout(patience) {
+        Err(RecvTimeoutError::Timeout) if patience < until_scan => return Some(Task::Judge),
+        Err(RecvTimeoutError::Timeout) => return Some(Task::Scan(Depth::Changed)),
+        Ok(Hint::Reload) => return Some(Task::Scan(Depth::All)),
+        Ok(Hint::Wish(wish, promise)) => return Some(Task::Fulfil(wish, promise)),
         Ok(Hint::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
         Ok(Hint::Changed) => {}
     }
@@ -191,8 +296,9 @@ fn next_scan(hinted: &Receiver<Hint>) -> Option<Depth> {
         match hinted.recv_timeout(QUIET) {
             Ok(Hint::Changed) => {}
             Ok(Hint::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(Hint::Wish(wish, promise)) => return Some(Task::Fulfil(wish, promise)),
             Ok(Hint::Reload) | Err(RecvTimeoutError::Timeout) => break,
         }
     }
-    Some(Depth::All)
+    Some(Task::Scan(Depth::All))
 }

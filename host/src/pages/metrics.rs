@@ -187,6 +187,31 @@ fn plugins(exposition: &mut Exposition, shared: &Shared) {
     exposition.counter("plugin_calls", "Calls of `decide` by outcome", None, calls);
     exposition.histogram("plugin_call_duration", "Calls of `decide`", 0..=17, durations);
     exposition.gauge("plugin_up", "1 where the newest version serves", None, up);
+    let fallbacks = shared.stats.router_fallbacks.load(Ordering::Relaxed) as f64;
+    let what = "Exchanges for which the router failed, so that the built-in order held";
+    exposition.counter("router_fallbacks", what, None, vec![(Labels::default(), fallbacks)]);
+    trials(exposition, shared);
+}
+
+/// New versions that serve a share of a channel's exchanges, and the versions beside them.
+fn trials(exposition: &mut Exposition, shared: &Shared) {
+    let mut rows = Vec::new();
+    for (id, state) in &shared.current.load().channels {
+        let Some(trial) = &state.trial else { continue };
+        for (version, counts) in [("old", trial.old.read()), ("new", trial.new.read())] {
+            let of_channel = labels([("channel", id), ("version", version)]);
+            let failed = counts.plugin_failures + counts.refusals + counts.upstream_errors;
+            for (outcome, count) in [
+                ("plugin_failure", counts.plugin_failures),
+                ("refusal", counts.refusals),
+                ("upstream_error", counts.upstream_errors),
+                ("ok", counts.exchanges.saturating_sub(failed)),
+            ] {
+                rows.push((of_channel.with([("outcome", outcome)]), count as f64));
+            }
+        }
+    }
+    exposition.gauge("trial_exchanges", "Of a trial that is under way, since it began", None, rows);
 }
 
 fn generations(exposition: &mut Exposition, shared: &Shared) {

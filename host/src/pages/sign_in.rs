@@ -84,10 +84,10 @@ pub async fn read_form(body: Incoming, patience: Duration) -> Result<Bytes, Fail
     match tokio::time::timeout(patience, Limited::new(body, FORM_BYTES_MAX).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Failure::new(Kind::BodyTooLarge, "a form to sign in has at most 4096 bytes"))
+            Err(Failure::new(Kind::BodyTooLarge, "what is sent here has at most 4096 bytes"))
         }
-        Ok(Err(error)) => Err(Failure::new(Kind::BodyBroken, "the form broke off or is malformed").because(error)),
-        Err(_) => Err(Failure::new(Kind::BodyBroken, "the form stopped coming, or comes too slowly")),
+        Ok(Err(error)) => Err(Failure::new(Kind::BodyBroken, "the body broke off or is malformed").because(error)),
+        Err(_) => Err(Failure::new(Kind::BodyBroken, "the body stopped coming, or comes too slowly")),
     }
 }
 

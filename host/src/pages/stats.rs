@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::error::{Failure, Kind};
 use crate::exchange::identify;
 use crate::exchange::worker::Shared;
-use crate::generation::{FileStatus, PluginStatus};
+use crate::generation::{Counts, FileStatus, PluginStatus};
 use crate::pages::process::Process;
 use crate::stats::{
     Answerable, Event, Filter, LOSS_SECONDS_MAX, Persistence, PluginCalls, SERIES_MAX, SocketTotals, Span, Window,
@@ -58,6 +58,7 @@ pub struct Stats {
     /// Client connections.
     connections: usize,
     plugins: Vec<PluginShown>,
+    router: Option<RouterShown>,
     files: Vec<FileStatus>,
     window: WindowShown,
     statistics: StatisticsShown,
@@ -83,6 +84,29 @@ struct ChannelStats {
     requests: u64,
     /// `active`, `disabled` or `unavailable`.
     status: &'static str,
+    /// While a new version of its plugin serves a share of its exchanges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trial: Option<TrialShown>,
+}
+
+/// Two versions of a plugin side by side, counted since the trial began.
+#[derive(Serialize, JsonSchema)]
+struct TrialShown {
+    /// SHA-256 of the new one.
+    version: String,
+    /// Of the exchanges that the new one serves.
+    percent: u32,
+    old: Counts,
+    new: Counts,
+}
+
+/// What chooses among the channels of a proxy key that has several.
+#[derive(Serialize, JsonSchema)]
+struct RouterShown {
+    plugin: String,
+    version: String,
+    /// Exchanges of this process for which it failed, so that the built-in order held.
+    fallbacks: u64,
 }
 
 /// Messages and their payload, `in` from clients and `out` to them.
@@ -185,7 +209,14 @@ impl Stats {
         let loaded = shared.status.load();
         let channel_stats = generation.channels.iter().map(|(id, state)| {
             let requests = all.channels.get(&**id).map_or(0, |group| group.figures.exchanges);
-            (id.clone(), ChannelStats { name: state.channel.name.clone(), requests, status: state.status() })
+            let (name, status) = (state.channel.name.clone(), state.status());
+            let trial = state.trial.as_deref().map(|trial| TrialShown {
+                version: trial.deployed.version.hash.clone(),
+                percent: trial.percent,
+                old: trial.old.read(),
+                new: trial.new.read(),
+            });
+            (id.clone(), ChannelStats { name, requests, status, trial })
         });
         let window = Window::of(store, query.span, &query.filter, from.now);
         Self {
@@ -212,6 +243,11 @@ impl Stats {
             in_flight: shared.in_flight.load(Ordering::Relaxed),
             connections: shared.connections.load(Ordering::Relaxed),
             plugins: loaded.plugins.iter().map(|status| PluginShown::new(status, shared)).collect(),
+            router: generation.router.as_ref().map(|router| RouterShown {
+                plugin: router.version.name.clone(),
+                version: router.version.hash.clone(),
+                fallbacks: shared.stats.router_fallbacks.load(Ordering::Relaxed),
+            }),
             files: loaded.files.clone(),
             window: WindowShown::new(&window, query.span, &query.filter, &store.names, shared),
             statistics: StatisticsShown::new(from),

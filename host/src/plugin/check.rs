@@ -5,6 +5,7 @@
 
 mod names;
 mod profile;
+mod route;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::error::{Failure, Kind};
 
 use self::names::{editable_header, is_token, pointer, query_name};
 pub use self::profile::Profile;
+pub use self::route::{Route, route};
 
 /// What the `http` crate takes, less some room for a base path and a credential.
 const TARGET_BYTES_MAX: usize = 60 << 10;

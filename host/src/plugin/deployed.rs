@@ -1,4 +1,4 @@
-//! One version configured for one channel, shared by all workers.
+//! One version configured for one channel (or as the router), shared by all workers.
 //!
 //! It exists only if the plugin was instantiated and configured, declared a sound profile, and did so twice alike. It
 //! keeps spare instances: built on the loader thread, taken by workers, never built by them. It survives configuration
@@ -11,52 +11,53 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::back_off::BackOff;
+use super::back_off::{BackOff, Weight};
 use super::check::Profile;
 use super::engine::{Engine, Ticking};
 use super::instance::{Fault, Instance};
 use super::load::Version;
 use super::log::Speaker;
+use super::role::Role;
 use crate::config::{Channel, Sandbox};
 use crate::error::{Failure, Kind};
 
 /// How long an exchange waits for an instance.
 const WAIT: Duration = Duration::from_secs(5);
 
-pub struct Deployed {
-    pub version: Arc<Version>,
-    pub channel: Arc<Channel>,
+pub struct Deployed<R: Role = Channel> {
+    pub version: Arc<Version<R>>,
+    /// What it is configured for.
+    pub subject: Arc<R>,
     pub profile: Profile,
     pub sandbox: Sandbox,
     engine: Arc<Engine>,
     speaker: Arc<Speaker>,
     back_off: BackOff,
-    supply: Mutex<Supply>,
+    supply: Mutex<Supply<R>>,
 }
 
-type Delivery = Result<Instance, Arc<str>>;
+type Delivery<R> = Result<Instance<R>, Arc<str>>;
 
-#[derive(Default)]
-struct Supply {
-    spares: Vec<Instance>,
+struct Supply<R: Role> {
+    spares: Vec<Instance<R>>,
     /// Ordered from the loader and not yet delivered.
     ordered: usize,
-    waiting: VecDeque<oneshot::Sender<Delivery>>,
+    waiting: VecDeque<oneshot::Sender<Delivery<R>>>,
     /// Why the last one could not be built, and until when no other is tried. Live instances go on meanwhile.
     failed: Option<(Duration, Arc<str>)>,
 }
 
-impl Deployed {
+impl<R: Role> Deployed<R> {
     /// Builds two instances on this thread, and orders the other spares. The error says why the version cannot serve
     /// this channel.
     pub fn new(
         engine: &Arc<Engine>,
-        version: Arc<Version>,
-        channel: Arc<Channel>,
+        version: Arc<Version<R>>,
+        subject: Arc<R>,
         sandbox: Sandbox,
     ) -> Result<Arc<Self>, String> {
-        let speaker = Arc::new(Speaker::new(&version.name, &channel.id, &version.hash));
-        let build = || build(engine, &version, &channel, &speaker, &sandbox).map_err(|fault| fault.to_string());
+        let speaker = Arc::new(Speaker::new(&version.name, subject.channel_id(), &version.hash));
+        let build = || build(engine, &version, &*subject, &speaker, &sandbox).map_err(|fault| fault.to_string());
         let (first, profile) = build()?;
         let (second, again) = build()?;
         if profile != again {
@@ -65,13 +66,13 @@ impl Deployed {
         let supply = Mutex::new(Supply { spares: vec![first, second], ..Supply::default() });
         let engine = engine.clone();
         let back_off = BackOff::default();
-        let deployed = Arc::new(Self { version, channel, profile, sandbox, engine, speaker, back_off, supply });
+        let deployed = Arc::new(Self { version, subject, profile, sandbox, engine, speaker, back_off, supply });
         deployed.order(&mut deployed.supply());
         Ok(deployed)
     }
 
-    /// How long the plugin will not be asked, after a breach of its deadline.
-    pub fn backing_off(&self) -> Option<Duration> {
+    /// How long the plugin will not be asked, since it keeps failing, and why.
+    pub fn backing_off(&self) -> Option<(Duration, &'static str)> {
         self.back_off.remaining(|| self.engine.now())
     }
 
@@ -80,12 +81,24 @@ impl Deployed {
         self.engine.ticking()
     }
 
-    pub(super) fn back_off(&self) {
-        self.back_off.open(self.engine.now(), self.sandbox.back_off);
+    /// A call was answered.
+    pub(super) fn answered(&self) {
+        self.back_off.answered();
+    }
+
+    /// A call was broken off.
+    pub(super) fn failed(&self, fault: &Fault) {
+        let weight = if matches!(fault, Fault::Deadline(_)) { Weight::Heavy } else { Weight::Light };
+        let lengths = (self.sandbox.back_off, self.sandbox.back_off_max);
+        if let Some(pause) = self.back_off.fault(self.engine.now(), weight, fault.reason(), lengths) {
+            let pause_ms = pause.as_millis() as u64;
+            tracing::warn!(target: "plugin", plugin = self.speaker.plugin, channel = self.speaker.channel,
+                version = self.speaker.version, pause_ms, "not asked for a while: {fault}");
+        }
     }
 
     /// A spare instance, if one is ready.
-    pub(super) fn take_ready(self: &Arc<Self>) -> Option<Instance> {
+    pub(super) fn take_ready(self: &Arc<Self>) -> Option<Instance<R>> {
         let mut supply = self.supply();
         let spare = supply.spares.pop();
         self.order(&mut supply);
@@ -93,15 +106,15 @@ impl Deployed {
     }
 
     /// An instance, as soon as there is one.
-    pub(super) async fn take(self: &Arc<Self>) -> Result<Instance, Failure> {
+    pub(super) async fn take(self: &Arc<Self>) -> Result<Instance<R>, Failure> {
         let delivery = {
             let mut supply = self.supply();
             if let Some(spare) = supply.spares.pop() {
                 self.order(&mut supply);
                 return Ok(spare);
             }
-            if let Some(reason) = self.failed(&mut supply) {
-                return Err(busy(&reason));
+            if let Some(reason) = self.build_failure(&mut supply) {
+                return Err(busy::<R>(&reason));
             }
             let (promise, delivery) = oneshot::channel();
             supply.waiting.push_back(promise);
@@ -110,23 +123,23 @@ impl Deployed {
         };
         match tokio::time::timeout(WAIT, delivery).await {
             Ok(Ok(Ok(instance))) => Ok(instance),
-            Ok(Ok(Err(cause))) => Err(busy(&cause)),
-            Ok(Err(_)) | Err(_) => Err(busy("no instance was ready in time")),
+            Ok(Ok(Err(cause))) => Err(busy::<R>(&cause)),
+            Ok(Err(_)) | Err(_) => Err(busy::<R>("no instance was ready in time")),
         }
     }
 
     /// Takes back an instance that is still good.
-    pub(super) fn give_back(&self, instance: Instance) {
+    pub(super) fn give_back(&self, instance: Instance<R>) {
         let mut supply = self.supply();
         match supply.deliver(Ok(instance)) {
-            Err(Ok(instance)) if supply.spares.len() < self.engine.spares() => supply.spares.push(instance),
+            Err(Ok(instance)) if supply.spares.len() < self.spares() => supply.spares.push(instance),
             Err(Ok(instance)) => self.engine.discard(instance),
             _ => {}
         }
     }
 
     /// Drops an instance, elsewhere.
-    pub(super) fn discard(&self, instance: Instance) {
+    pub(super) fn discard(&self, instance: Instance<R>) {
         self.engine.discard(instance);
     }
 
@@ -135,7 +148,7 @@ impl Deployed {
     pub(super) fn build(self: &Arc<Self>) {
         {
             let mut supply = self.supply();
-            if self.failed(&mut supply).is_some() {
+            if self.build_failure(&mut supply).is_some() {
                 supply.ordered -= 1;
                 return;
             }
@@ -145,8 +158,8 @@ impl Deployed {
         self.built(delivery);
     }
 
-    fn build_one(&self) -> Result<Instance, String> {
-        let built = build(&self.engine, &self.version, &self.channel, &self.speaker, &self.sandbox);
+    fn build_one(&self) -> Result<Instance<R>, String> {
+        let built = build(&self.engine, &self.version, &*self.subject, &self.speaker, &self.sandbox);
         match built {
             Ok((instance, profile)) if profile == self.profile => Ok(instance),
             Ok(_) => Err(DIFFERS.into()),
@@ -154,7 +167,7 @@ impl Deployed {
         }
     }
 
-    fn built(&self, delivery: Result<Instance, String>) {
+    fn built(&self, delivery: Result<Instance<R>, String>) {
         let mut supply = self.supply();
         supply.ordered -= 1;
         match delivery {
@@ -177,31 +190,42 @@ impl Deployed {
     }
 
     /// Orders what is missing.
-    fn order(self: &Arc<Self>, supply: &mut Supply) {
-        if self.failed(supply).is_some() {
+    fn order(self: &Arc<Self>, supply: &mut Supply<R>) {
+        if self.build_failure(supply).is_some() {
             return;
         }
         supply.waiting.retain(|waiting| !waiting.is_closed());
-        let wanted = self.engine.spares() + supply.waiting.len();
+        let wanted = self.spares() + supply.waiting.len();
         while supply.spares.len() + supply.ordered < wanted {
             supply.ordered += 1;
             self.engine.order(Arc::downgrade(self));
         }
     }
 
-    fn failed(&self, supply: &mut Supply) -> Option<Arc<str>> {
+    fn build_failure(&self, supply: &mut Supply<R>) -> Option<Arc<str>> {
         supply.failed.take_if(|(until, _)| *until <= self.engine.now());
         supply.failed.as_ref().map(|(_, reason)| reason.clone())
     }
 
-    fn supply(&self) -> MutexGuard<'_, Supply> {
+    /// How many instances are kept ready.
+    fn spares(&self) -> usize {
+        self.sandbox.spare_instances.unwrap_or_else(|| self.engine.spares())
+    }
+
+    fn supply(&self) -> MutexGuard<'_, Supply<R>> {
         self.supply.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Supply {
+impl<R: Role> Default for Supply<R> {
+    fn default() -> Self {
+        Self { spares: Vec::new(), ordered: 0, waiting: VecDeque::new(), failed: None }
+    }
+}
+
+impl<R: Role> Supply<R> {
     /// To the first that still waits; back if nobody does.
-    fn deliver(&mut self, mut delivery: Delivery) -> Result<(), Delivery> {
+    fn deliver(&mut self, mut delivery: Delivery<R>) -> Result<(), Delivery<R>> {
         while let Some(waiting) = self.waiting.pop_front() {
             match waiting.send(delivery) {
                 Ok(()) => return Ok(()),
@@ -212,11 +236,11 @@ impl Supply {
     }
 }
 
-fn busy(cause: &str) -> Failure {
-    Failure::new(Kind::PluginBusy, "The channel's plugin is not ready.").because(cause)
+fn busy<R: Role>(cause: &str) -> Failure {
+    Failure::new(Kind::PluginBusy, format!("{} is not ready.", R::WHOSE)).because(cause)
 }
 
-impl Drop for Deployed {
+impl<R: Role> Drop for Deployed<R> {
     fn drop(&mut self) {
         let spares = std::mem::take(&mut self.supply().spares);
         for instance in spares {
@@ -228,21 +252,21 @@ impl Drop for Deployed {
 const DIFFERS: &str = "another instance declared another profile: every one must declare the same";
 
 /// In the pool, or beside it while it is full.
-fn build(
+fn build<R: Role>(
     engine: &Engine,
-    version: &Version,
-    channel: &Channel,
+    version: &Version<R>,
+    subject: &R,
     speaker: &Arc<Speaker>,
     sandbox: &Sandbox,
-) -> Result<(Instance, Profile), Fault> {
+) -> Result<(Instance<R>, Profile), Fault> {
     let _ticking = engine.ticking();
-    let in_pool = version.pooled().map(|pre| Instance::build(pre, channel, speaker, sandbox));
+    let in_pool = version.pooled().map(|pre| Instance::build(pre, subject, speaker, sandbox));
     match in_pool {
         Some(Ok(built)) => Ok(built),
         Some(Err(fault)) if !matches!(fault, Fault::PoolEmpty) => Err(fault),
         _ => {
             let pre = version.on_demand(engine).map_err(Fault::Unfit)?;
-            Instance::build(pre, channel, speaker, sandbox)
+            Instance::build(pre, subject, speaker, sandbox)
         }
     }
 }

@@ -20,6 +20,7 @@ use super::artifact::Cache;
 use super::deployed::Deployed;
 use super::instance::Instance;
 use super::load::{self, LoadError, Version};
+use super::role::Role;
 use super::store::State;
 
 /// How fine deadlines are measured.
@@ -103,6 +104,11 @@ impl Engine {
     /// Makes a component's bytes a version that can be deployed: checked, compiled (or taken from the cache), linked.
     /// Takes seconds for a large component: not for a worker.
     pub fn load(self: &Arc<Self>, name: &str, bytes: &[u8]) -> Result<Arc<Version>, LoadError> {
+        self.load_as(name, bytes)
+    }
+
+    /// The same, for whatever role.
+    pub fn load_as<R: Role>(self: &Arc<Self>, name: &str, bytes: &[u8]) -> Result<Arc<Version<R>>, LoadError> {
         load::load(self, name, bytes).map(Arc::new)
     }
 
@@ -138,7 +144,7 @@ impl Engine {
     }
 
     /// One more spare instance, soon.
-    pub(super) fn order(&self, deployed: Weak<Deployed>) {
+    pub(super) fn order<R: Role>(&self, deployed: Weak<Deployed<R>>) {
         self.loader.send(move || {
             if let Some(deployed) = deployed.upgrade() {
                 deployed.build();
@@ -147,7 +153,7 @@ impl Engine {
     }
 
     /// Drops an instance elsewhere: wiping its memory takes a while.
-    pub(super) fn discard(&self, instance: Instance) {
+    pub(super) fn discard<R: Role>(&self, instance: Instance<R>) {
         self.loader.send(move || drop(instance));
     }
 }

@@ -13,13 +13,14 @@ use std::time::Duration;
 use wasmtime::{PoolConcurrencyLimitError, Store};
 use wasmtime_wasi::I32Exit;
 
-use super::bindings::types::{Caller, Request};
-use super::bindings::{Answer, ChannelConfig, ChannelPlugin, ChannelPluginPre};
+use super::bindings::types::{Caller, Refusal, Request};
+use super::bindings::{Answer, Candidate};
 use super::check::Profile;
 use super::load::one_line;
 use super::log::{Speaker, Voice, escaped};
+use super::role::Role;
 use super::store::{Deadline, State};
-use crate::config::{Channel, Sandbox};
+use crate::config::{Channel, Router, Sandbox};
 use crate::error::{Failure, Kind};
 
 /// An instance is replaced when its memory has grown to so many times what it was after `configure`, …
@@ -28,9 +29,9 @@ const GROWTH_MAX: usize = 2;
 const GROWTH_BYTES_MIN: usize = 4 << 20;
 const CONFIGURE_MESSAGE_BYTES_MAX: usize = 1000;
 
-pub struct Instance {
+pub struct Instance<R: Role = Channel> {
     store: Store<State>,
-    exports: ChannelPlugin,
+    exports: R::Exports,
     calls: u32,
     bytes_configured: usize,
 }
@@ -52,18 +53,19 @@ pub enum Fault {
     Unfit(String),
 }
 
-impl Instance {
+impl<R: Role> Instance<R> {
     /// Instantiates and configures, each within its deadline; with what the plugin declared, checked.
     pub fn build(
-        pre: &ChannelPluginPre<State>,
-        channel: &Channel,
+        pre: &R::Pre,
+        subject: &R,
         speaker: &Arc<Speaker>,
         sandbox: &Sandbox,
     ) -> Result<(Self, Profile), Fault> {
         let voice = Voice::new(speaker.clone());
-        let mut store = State::store(pre.engine(), voice.clone(), sandbox.memory_bytes_max);
+        let mut store =
+            State::store(R::instance_pre(pre).component().engine(), voice.clone(), sandbox.memory_bytes_max);
         voice.begin("configure");
-        let built = Self::configure(pre, &mut store, channel, sandbox);
+        let built = Self::configure(pre, &mut store, subject, sandbox);
         voice.end();
         let (exports, profile) = built?;
         let bytes_configured = store.data().memory.bytes;
@@ -71,41 +73,39 @@ impl Instance {
     }
 
     fn configure(
-        pre: &ChannelPluginPre<State>,
+        pre: &R::Pre,
         store: &mut Store<State>,
-        channel: &Channel,
+        subject: &R,
         sandbox: &Sandbox,
-    ) -> Result<(ChannelPlugin, Profile), Fault> {
+    ) -> Result<(R::Exports, Profile), Fault> {
         let allowed = sandbox.configure_deadline;
         Deadline::arm(store, allowed);
-        let outcome = poll_once(pre.instantiate_async(&mut *store));
+        let outcome = poll_once(R::instantiate(pre, store));
         let exports = found_out(outcome, store.data(), sandbox, allowed).map_err(|fault| match fault {
             // Here are found functions and records of another shape than the interface's.
             Fault::Answer(text) => Fault::Unfit(text),
             other => other,
         })?;
         Deadline::arm(store, allowed);
-        let outcome = poll_once(exports.aiproxy_plugin_channel().call_configure(&mut *store, &channel_config(channel)));
+        let outcome = poll_once(subject.configure(&exports, store));
         let profile = found_out(outcome, store.data(), sandbox, allowed)?
             .map_err(|message| Fault::Refused(escaped(&message, CONFIGURE_MESSAGE_BYTES_MAX)))?;
         let profile = Profile::check(profile).map_err(Fault::Profile)?;
         Ok((exports, profile))
     }
 
-    pub fn decide(
-        &mut self,
-        request: &Request,
-        caller: &Caller,
-        request_id: &str,
-        sandbox: &Sandbox,
-    ) -> Result<Answer, Fault> {
+    /// A call begins.
+    fn begin(&mut self, request_id: &str, sandbox: &Sandbox) {
         self.calls += 1;
-        Deadline::arm(&mut self.store, sandbox.deadline);
+        Deadline::arm(&mut self.store, sandbox.deadline.unwrap_or_default());
         self.store.data().voice.begin(request_id);
-        let outcome = poll_once(self.exports.aiproxy_plugin_channel().call_decide(&mut self.store, request, caller));
-        let answer = found_out(outcome, self.store.data(), sandbox, sandbox.deadline);
+    }
+
+    /// It is over.
+    fn end<T>(&mut self, outcome: Option<wasmtime::Result<T>>, sandbox: &Sandbox) -> Result<T, Fault> {
+        let found = found_out(outcome, self.store.data(), sandbox, sandbox.deadline.unwrap_or_default());
         self.store.data().voice.end();
-        answer
+        found
     }
 
     /// Whether another should take its place as soon as one is ready.
@@ -117,16 +117,33 @@ impl Instance {
     }
 }
 
-fn channel_config(channel: &Channel) -> ChannelConfig {
-    // The key is there even while its value is missing: what a request then gets is the host's business.
-    let named = channel.secrets.keys().filter(|name| *name != "key").cloned();
-    ChannelConfig {
-        id: channel.id.clone(),
-        name: channel.name.clone(),
-        settings: channel.settings.clone(),
-        endpoints: channel.endpoints.keys().cloned().collect(),
-        secrets: std::iter::once("key".to_owned()).chain(named).collect(),
-        options: Vec::new(),
+impl Instance<Channel> {
+    pub fn decide(
+        &mut self,
+        request: &Request,
+        caller: &Caller,
+        request_id: &str,
+        sandbox: &Sandbox,
+    ) -> Result<Answer, Fault> {
+        self.begin(request_id, sandbox);
+        let outcome = poll_once(self.exports.aiproxy_plugin_channel().call_decide(&mut self.store, request, caller));
+        self.end(outcome, sandbox)
+    }
+}
+
+impl Instance<Router> {
+    pub fn route(
+        &mut self,
+        request: &Request,
+        caller: &Caller,
+        candidates: &[Candidate],
+        request_id: &str,
+        sandbox: &Sandbox,
+    ) -> Result<Result<Vec<String>, Refusal>, Fault> {
+        self.begin(request_id, sandbox);
+        let router = self.exports.aiproxy_plugin_router();
+        let outcome = poll_once(router.call_route(&mut self.store, request, caller, candidates));
+        self.end(outcome, sandbox)
     }
 }
 
@@ -171,19 +188,29 @@ fn found_out<T>(
 
 impl Fault {
     /// For the exchange in whose call it happened.
-    pub fn failure(self) -> Failure {
+    pub fn failure(self, whose: &str) -> Failure {
         let cause = self.to_string();
-        let (kind, message) = match self {
-            Self::Trapped(_) => (Kind::PluginTrapped, "The channel's plugin failed."),
-            Self::Deadline(_) => (Kind::PluginDeadline, "The channel's plugin took too long to decide."),
-            Self::Memory(_) => (Kind::PluginMemory, "The channel's plugin needed more memory than it may have."),
-            Self::Waited => (Kind::PluginWaited, "The channel's plugin tried to wait, which no plugin may."),
-            Self::Answer(_) => (Kind::PluginAnswer, "The plugin's answer is invalid: it could not be read."),
-            Self::PoolEmpty | Self::Refused(_) | Self::Profile(_) | Self::Unfit(_) => {
-                (Kind::PluginBusy, "The channel's plugin is not ready.")
-            }
+        let kind = match self {
+            Self::Trapped(_) => Kind::PluginTrapped,
+            Self::Deadline(_) => Kind::PluginDeadline,
+            Self::Memory(_) => Kind::PluginMemory,
+            Self::Waited => Kind::PluginWaited,
+            Self::Answer(_) => Kind::PluginAnswer,
+            Self::PoolEmpty | Self::Refused(_) | Self::Profile(_) | Self::Unfit(_) => Kind::PluginBusy,
         };
-        Failure::new(kind, message).because(cause)
+        Failure::new(kind, format!("{whose} failed: {}.", self.reason())).because(cause)
+    }
+
+    /// What happened, in words for the client: without anything that the plugin said.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Trapped(_) => "it trapped",
+            Self::Deadline(_) => "it took too long to decide",
+            Self::Memory(_) => "it needed more memory than it may have",
+            Self::Waited => "it tried to wait, which no plugin may",
+            Self::Answer(_) => "its answer is invalid and could not be read",
+            Self::PoolEmpty | Self::Refused(_) | Self::Profile(_) | Self::Unfit(_) => "it is not ready",
+        }
     }
 }
 

@@ -8,16 +8,14 @@ use std::sync::OnceLock;
 use wasmtime::component::Component;
 
 use super::artifact::Artifact;
-use super::bindings::ChannelPluginPre;
 use super::engine::{Allocation, Engine};
 use super::log::escaped;
-use super::store::State;
+use super::role::Role;
+use crate::config::{Channel, Router};
 use crate::digest::{hex, sha256};
 
 /// The version of `aiproxy:plugin/channel` that this host speaks.
 const INTERFACE: &str = "0.1.0";
-const CHANNEL: &str = "aiproxy:plugin/channel";
-const ROUTER: &str = "aiproxy:plugin/router";
 /// The packages of WASI 0.2 that are linked.
 const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
 
@@ -27,32 +25,36 @@ const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets
 pub struct LoadError(String);
 
 /// One accepted content of a plugin's file.
-pub struct Version {
+pub struct Version<R: Role = Channel> {
     /// The plugin's name.
     pub name: String,
     /// SHA-256 of the component, in hexadecimal.
     pub hash: String,
-    pooled: Option<ChannelPluginPre<State>>,
+    /// Its size.
+    pub bytes: usize,
+    /// The version of the plugin interface that it speaks.
+    pub interface: &'static str,
+    pooled: Option<R::Pre>,
     /// Made when the pool has no room, from the pooled one's code.
-    on_demand: OnceLock<Result<ChannelPluginPre<State>, String>>,
+    on_demand: OnceLock<Result<R::Pre, String>>,
 }
 
-impl Version {
+impl<R: Role> Version<R> {
     /// Enough of the hash to tell versions apart in a log.
     pub fn short_hash(&self) -> &str {
         &self.hash[..12]
     }
 
-    pub(super) fn pooled(&self) -> Option<&ChannelPluginPre<State>> {
+    pub(super) fn pooled(&self) -> Option<&R::Pre> {
         self.pooled.as_ref()
     }
 
-    pub(super) fn on_demand(&self, engine: &Engine) -> Result<&ChannelPluginPre<State>, String> {
+    pub(super) fn on_demand(&self, engine: &Engine) -> Result<&R::Pre, String> {
         let made = self.on_demand.get_or_init(|| {
             let pooled = self.pooled.as_ref().expect("a version without a pooled form has the other");
-            Artifact::of(pooled.instance_pre().component())
+            Artifact::of(R::instance_pre(pooled).component())
                 .and_then(|artifact| artifact.take_over(&engine.on_demand().engine))
-                .and_then(|component| link(engine.on_demand(), &component))
+                .and_then(|component| link::<R>(engine.on_demand(), &component))
                 .map_err(|error| format!("{error:#}"))
         });
         made.as_ref().map_err(Clone::clone)
@@ -60,21 +62,21 @@ impl Version {
 }
 
 /// See [`Engine::load`].
-pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Version, LoadError> {
+pub fn load<R: Role>(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Version<R>, LoadError> {
     look_at_magic(bytes)?;
     let hash = hex(&sha256(bytes));
     let (component, is_pooled) = component(engine, bytes, &hash)?;
     let allocation = if is_pooled { engine.pooled().expect("it was loaded there") } else { engine.on_demand() };
     look_at_imports(&component)?;
-    look_at_exports(&component)?;
-    let pre = link(allocation, &component)
+    look_at_exports::<R>(&component)?;
+    let pre = link::<R>(allocation, &component)
         .map_err(|error| LoadError(format!("the component does not fit the interface: {}", one_line(&error))))?;
     let (pooled, on_demand) = if is_pooled { (Some(pre), OnceLock::new()) } else { (None, OnceLock::from(Ok(pre))) };
-    Ok(Version { name: name.to_owned(), hash, pooled, on_demand })
+    Ok(Version { name: name.to_owned(), hash, bytes: bytes.len(), interface: INTERFACE, pooled, on_demand })
 }
 
-fn link(allocation: &Allocation, component: &Component) -> wasmtime::Result<ChannelPluginPre<State>> {
-    ChannelPluginPre::new(allocation.linker.instantiate_pre(component)?)
+fn link<R: Role>(allocation: &Allocation, component: &Component) -> wasmtime::Result<R::Pre> {
+    R::link(allocation.linker.instantiate_pre(component)?)
 }
 
 /// What the first eight bytes tell, before a compiler sees the file.
@@ -165,31 +167,38 @@ fn is_offered(import: &str) -> bool {
 }
 
 /// The interface's version stands in the export's own name. Other exports are no matter: toolchains add theirs.
-fn look_at_exports(component: &Component) -> Result<(), LoadError> {
+fn look_at_exports<R: Role>(component: &Component) -> Result<(), LoadError> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(component.engine()).map(|(name, _)| name).collect();
     let versions = |of: &str| -> Vec<&str> {
         exports.iter().filter_map(|name| name.strip_prefix(of)).filter(|v| v.is_empty() || v.starts_with('@')).collect()
     };
-    let found = versions(CHANNEL);
+    let wanted = R::INTERFACE;
+    let found = versions(wanted);
     if found.contains(&format!("@{INTERFACE}").as_str()) {
         return Ok(());
     }
+    let is_another = |role: &str| role != wanted && !versions(role).is_empty();
     Err(LoadError(match found.first() {
-        Some(&"") => format!("the export {CHANNEL} has no version: this gateway speaks {CHANNEL}@{INTERFACE}"),
+        Some(&"") => format!("the export {wanted} has no version: this gateway speaks {wanted}@{INTERFACE}"),
         Some(version) => {
             let version = escaped(version, 80);
-            format!("the component exports {CHANNEL}{version}, this gateway speaks {CHANNEL}@{INTERFACE}")
+            format!("the component exports {wanted}{version}, this gateway speaks {wanted}@{INTERFACE}")
         }
-        None if !versions(ROUTER).is_empty() => {
-            format!("this is a router (it exports {ROUTER} only): a channel's plugin exports {CHANNEL}@{INTERFACE}")
+        None if is_another(Router::INTERFACE) => {
+            let router = Router::INTERFACE;
+            format!("this is a router (it exports {router} only): a channel's plugin exports {wanted}@{INTERFACE}")
+        }
+        None if is_another(Channel::INTERFACE) => {
+            let channel = Channel::INTERFACE;
+            format!("this is a channel's plugin (it exports {channel} only): a router exports {wanted}@{INTERFACE}")
         }
         None if exports.is_empty() => {
-            format!("the component exports nothing (or was cut off): a plugin exports {CHANNEL}@{INTERFACE}")
+            format!("the component exports nothing (or was cut off): a plugin exports {wanted}@{INTERFACE}")
         }
         None => {
             let names = escaped(&exports.join(", "), 300);
-            format!("the component does not export {CHANNEL}@{INTERFACE}, only {names}")
+            format!("the component does not export {wanted}@{INTERFACE}, only {names}")
         }
     }))
 }

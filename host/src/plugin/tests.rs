@@ -51,17 +51,20 @@ pub(super) fn channel(settings: &Value) -> Arc<Channel> {
         weight: 1,
         timeouts: Timeouts { connect: second, first_byte: second, idle: second },
         usage: UsageSource::Read,
+        canary: None,
     })
 }
 
 pub(super) fn sandbox() -> Sandbox {
     Sandbox {
         memory_bytes_max: 32 << 20,
-        deadline: Duration::from_millis(30),
+        deadline: Some(Duration::from_millis(30)),
         configure_deadline: Duration::from_millis(100),
         calls_max: 1000,
         fresh: false,
+        spare_instances: None,
         back_off: Duration::from_millis(300),
+        back_off_max: Duration::from_millis(300),
     }
 }
 
@@ -209,7 +212,7 @@ fn a_fault_costs_one_exchange_and_its_instance() {
         ("exit", Kind::PluginTrapped),
         ("huge", Kind::PluginAnswer),
     ];
-    let sandbox = Sandbox { deadline: Duration::from_secs(2), ..sandbox() };
+    let sandbox = Sandbox { deadline: Some(Duration::from_secs(2)), ..sandbox() };
     let worker = Worker::with(&json!({}), sandbox);
     for (behaviour, kind) in cases {
         worker.plan("/fine");
@@ -304,7 +307,7 @@ fn what_a_plugin_says_is_logged_with_plugin_version_and_request() {
 
 #[test]
 fn printing_without_end_is_bounded_and_counted() {
-    let worker = Worker::with(&json!({}), Sandbox { deadline: Duration::from_secs(5), ..sandbox() });
+    let worker = Worker::with(&json!({}), Sandbox { deadline: Some(Duration::from_secs(5)), ..sandbox() });
     let log = logged(|| drop(worker.plan("/puppet/print")));
     assert!(log.lines().count() < 100);
     assert!(log.contains("19936 more lines of this call were left out"), "{log}");
@@ -474,4 +477,29 @@ fn a_call_takes_so_many_microseconds() {
         });
         println!("round {round}: {:.2} µs a call", begun.elapsed().as_secs_f64() * 1e6 / f64::from(calls));
     }
+}
+
+#[test]
+fn a_plugin_that_fails_again_and_again_is_not_asked_for_a_while() {
+    let worker = Worker::with(&json!({}), Sandbox { back_off: Duration::from_hours(1), ..sandbox() });
+    for _ in 0..4 {
+        assert_eq!(worker.fails("/puppet/trap").kind, Kind::PluginTrapped);
+    }
+    worker.plan("/fine");
+    for _ in 0..5 {
+        let failure = worker.fails("/puppet/trap");
+        assert_eq!(failure.kind, Kind::PluginTrapped, "an answer between begins the count anew");
+    }
+    let failure = worker.fails("/fine");
+    assert_eq!((failure.kind, failure.status().as_u16()), (Kind::PluginBackOff, 502));
+    assert!(failure.message.contains("it trapped"), "{failure}");
+}
+
+#[test]
+fn a_component_that_brings_a_runtime_has_more_time() {
+    let usual = Sandbox::default();
+    let deadline = |sandbox: &Sandbox, bytes| sandbox.for_component(bytes).deadline.unwrap().as_millis();
+    assert_eq!((deadline(&usual, 16 << 10), deadline(&usual, 1 << 20)), (10, 50));
+    let own = Sandbox { deadline: Some(Duration::from_millis(7)), ..usual };
+    assert_eq!((deadline(&own, 16 << 10), deadline(&own, 18 << 20)), (7, 7));
 }

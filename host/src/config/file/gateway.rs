@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// `conf/gateway.json`: what concerns the process. Every field has a default.
 #[derive(Serialize, Deserialize, JsonSchema, Default)]
@@ -14,6 +15,9 @@ pub struct GatewayFile {
     pub sandbox: SandboxFile,
     /// By plugin name: what differs from `sandbox`.
     pub plugin_sandbox: BTreeMap<String, SandboxFile>,
+    /// What chooses among the channels of a proxy key that has several; without it, the built-in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterFile>,
     /// TLS on the gateway's own port; without it, plain HTTP.
     pub tls: Option<TlsFile>,
     /// A PEM file with further trusted root certificates; relative to this file's folder.
@@ -36,6 +40,16 @@ pub struct StatisticsFile {
     /// Days for which each request is kept as a line of its own, beside the aggregates; 0: not at all.
     #[schemars(range(min = 0, max = 3650))]
     pub request_log_days: u32,
+}
+
+/// A plugin that exports the interface `router`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouterFile {
+    /// `plugins/NAME.wasm`, or one inside the binary: `least-busy`, `spread`.
+    pub plugin: Option<String>,
+    /// Handed to the plugin.
+    pub settings: Option<Map<String, Value>>,
 }
 
 /// A certificate and its key; the paths are relative to this file's folder.
@@ -157,9 +171,11 @@ pub struct SandboxFile {
     /// Bytes of memory of one instance.
     #[schemars(range(min = 1_048_576, max = 4_294_967_296_u64))]
     pub memory_bytes_max: u64,
-    /// Milliseconds of CPU time for one decision.
+    /// Milliseconds of CPU time for one decision. By default 10, or 50 for a component of 1 MiB and more, which brings a
+    /// language's runtime along.
     #[schemars(range(min = 1, max = 10_000))]
-    pub deadline_ms: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u32>,
     /// Milliseconds of CPU time for starting and configuring an instance.
     #[schemars(range(min = 1, max = 60_000))]
     pub configure_deadline_ms: u32,
@@ -168,20 +184,29 @@ pub struct SandboxFile {
     pub calls_max: u32,
     /// `pooled`: instances serve one call after another; `fresh`: a new one for every call.
     pub isolation: Isolation,
-    /// Milliseconds for which a plugin is not asked after it broke its deadline.
+    /// Instances that a channel has ready beside those at work. By default one for each worker.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spare_instances: Option<u32>,
+    /// Milliseconds for which a plugin is not asked after it broke its deadline, or failed five times in a row.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub back_off_ms: u32,
+    /// The pause doubles while the plugin goes on failing, up to so many milliseconds.
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub back_off_max_ms: u32,
 }
 
 impl Default for SandboxFile {
     fn default() -> Self {
         Self {
             memory_bytes_max: 64 << 20,
-            deadline_ms: 10,
+            deadline_ms: None,
             configure_deadline_ms: 500,
             calls_max: 100_000,
             isolation: Isolation::Pooled,
+            spare_instances: None,
             back_off_ms: 1_000,
+            back_off_max_ms: 60_000,
         }
     }
 }

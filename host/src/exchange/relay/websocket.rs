@@ -31,7 +31,8 @@ use self::pulse::{Beat, Pulse, Sign, Vitals};
 use crate::config;
 use crate::exchange::settle::Party;
 use crate::exchange::sockets::{Listener, Notice};
-use crate::exchange::worker::{View, Worker};
+use crate::exchange::view::View;
+use crate::exchange::worker::Worker;
 use crate::upstream::Tunnel;
 
 /// A WebSocket whose upstream has accepted it; it runs once the client's connection has switched.

@@ -3,32 +3,29 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::exchange::worker::WorkerChannel;
+use crate::exchange::view::{WorkerChannel, WorkerPlugin};
 use crate::stats::Signals;
 
 /// The channel that serves, or that was the last to be asked.
 pub enum Served {
-    Whole(Rc<WorkerChannel>),
+    /// With the version of its plugin that decided.
+    Whole(Rc<WorkerChannel>, Option<Rc<WorkerPlugin>>),
     /// What the record needs of it: a socket may stay for hours, and shall not keep the instances of a plugin that has
     /// been replaced.
-    Named {
-        id: String,
-        signals: Arc<Signals>,
-        plugin: Option<(String, String)>,
-    },
+    Named { id: String, signals: Arc<Signals>, plugin: Option<(String, String)> },
 }
 
 impl Served {
     pub fn id(&self) -> &str {
         match self {
-            Self::Whole(channel) => &channel.channel.id,
+            Self::Whole(channel, _) => &channel.channel.id,
             Self::Named { id, .. } => id,
         }
     }
 
     pub fn signals(&self) -> &Arc<Signals> {
         match self {
-            Self::Whole(channel) => &channel.signals,
+            Self::Whole(channel, _) => &channel.signals,
             Self::Named { signals, .. } => signals,
         }
     }
@@ -36,8 +33,8 @@ impl Served {
     /// The plugin's name, and the version's short hash.
     pub fn plugin(&self) -> Option<(&str, &str)> {
         match self {
-            Self::Whole(channel) => {
-                let version = &channel.plugin.as_ref().ok()?.deployed.version;
+            Self::Whole(_, plugin) => {
+                let version = &plugin.as_ref()?.deployed.version;
                 Some((&version.name, version.short_hash()))
             }
             Self::Named { plugin, .. } => plugin.as_ref().map(|(name, hash)| (name.as_str(), hash.as_str())),

@@ -8,6 +8,9 @@ const MOODS = {
   active: "good",
   complete: "good",
   "2xx": "good",
+  kept: "even",
+  on_trial: "odd",
+  pinned: "odd",
   disabled: "even",
   absent: "even",
   removed: "even",
@@ -181,6 +184,14 @@ function version(value) {
     show: (cell, row) => put(cell, shortVersion(value(row)), value(row) ?? "", "mono"),
   };
 }
+
+/** A plugin's accepted versions, each with what has become of it. */
+const versionsOf = ({ name: plugin, pin, versions = [] }) =>
+  versions.map(one => ({
+    ...one,
+    plugin,
+    state: one.on_trial ? "on_trial" : one.serves ? (pin ? "pinned" : "active") : "kept",
+  }));
 
 const failedCalls = row => Object.entries(row.calls_by_outcome ?? {}).filter(([outcome]) => outcome !== "ok");
 

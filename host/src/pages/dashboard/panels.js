@@ -18,6 +18,29 @@ function notesOf(stats) {
     if (error || state === "refused")
       add("bad", text("note_plugin", { name, state: word(state), error: error ?? DASH }));
   }
+  for (const { name, pin } of stats.plugins) {
+    if (pin) {
+      const version = shortVersion(pin.version);
+      add("odd", text("note_pin", { name, version, time: lately(pin.since), reason: pin.reason }));
+    }
+  }
+  for (const [id, { name, trial }] of Object.entries(stats.channel_stats)) {
+    if (!trial) continue;
+    const failed = arm => exact(arm.plugin_failures + arm.refusals + arm.upstream_errors);
+    const { old, new: tried, percent: share, version } = trial;
+    add(
+      "even",
+      text("note_trial", {
+        name: name || id,
+        version: shortVersion(version),
+        share: exact(share),
+        tried: exact(tried.exchanges),
+        failed: failed(tried),
+        old: exact(old.exchanges),
+        old_failed: failed(old),
+      }),
+    );
+  }
   for (const { name, state, last_error: error } of stats.files) {
     if (error) add("bad", text("note_file", { name, state: word(state), error }));
   }

@@ -46,6 +46,14 @@ const TEXTS = {
   // Notes.
   note_channel: ["Channel {name} is unavailable.", "通道 {name} 不可用。"],
   note_plugin: ["Plugin {name} is {state}: {error}", "插件 {name} {state}：{error}"],
+  note_pin: [
+    "Plugin {name} is pinned to version {version} since {time}, until its file gets new content: {reason}",
+    "插件 {name} 自 {time} 起固定在版本 {version}，直到其文件换成新内容：{reason}",
+  ],
+  note_trial: [
+    "Channel {name}: version {version} of its plugin is on trial with {share}% of the requests: {tried}, of which {failed} failed or were refused; with the version before {old}, of which {old_failed}",
+    "通道 {name}：其插件的版本 {version} 正在试运行，承担 {share}% 的请求：共 {tried} 次，其中失败或被拒绝 {failed} 次；原版本 {old} 次，其中 {old_failed} 次",
+  ],
   note_file: ["{name} is {state}: {error}", "{name} {state}：{error}"],
   note_persistence: [
     "Statistics cannot be written: {error} A restart loses what has been counted since {time}.",
@@ -125,6 +133,7 @@ const TEXTS = {
   transports: ["Transports", "传输方式"],
   usage: ["Usage", "用量"],
   plugins: ["Plugins", "插件"],
+  versions: ["Plugin versions", "插件版本"],
   files: ["Configuration files", "配置文件"],
   show_all: ["Show all {count}", "显示全部 {count} 项"],
   show_fewer: ["Show fewer", "收起"],
@@ -162,6 +171,9 @@ const TEXTS = {
   column_version: ["Version", "版本"],
   column_source: ["Source", "来源"],
   column_loaded: ["Loaded", "加载时间"],
+  column_accepted: ["Accepted", "接受时间"],
+  column_interface: ["Interface", "接口版本"],
+  column_size: ["Size", "大小"],
   column_channels: ["Channels", "通道"],
   column_calls: ["Calls", "调用"],
   column_failures: ["Failed calls", "失败调用"],
@@ -190,6 +202,9 @@ const TEXTS = {
   absent: ["absent", "不存在"],
   removed: ["removed", "已移除"],
   embedded: ["embedded", "内置"],
+  kept: ["kept", "保留"],
+  on_trial: ["on trial", "试运行"],
+  pinned: ["pinned", "已固定"],
   file: ["file", "文件"],
   complete: ["complete", "完成"],
   failed: ["failed", "失败"],

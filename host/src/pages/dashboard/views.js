@@ -163,6 +163,35 @@ class Tables {
         ),
       ],
     });
+    this.versions = table("versions", {
+      key: row => `${row.plugin} ${shortVersion(row.version)}`,
+      sort: ["accepted", "descending"],
+      columns: [
+        heading("plugin", "column_plugin", row => row.plugin),
+        version(row => row.version),
+        state(row => row.state),
+        {
+          id: "accepted",
+          head: "column_accepted",
+          numeric: true,
+          value: row => row.accepted_at,
+          show: (cell, row) => put(cell, lately(row.accepted_at), fullMoment(row.accepted_at)),
+        },
+        {
+          id: "interface",
+          head: "column_interface",
+          value: row => row.interface,
+          show: (cell, row) => put(cell, row.interface, "", "mono"),
+        },
+        measure("bytes", "column_size", row => row.bytes, bytes, exact),
+        {
+          id: "source",
+          head: "column_source",
+          value: row => row.source,
+          show: (cell, row) => put(cell, word(row.source)),
+        },
+      ],
+    });
     this.files = table("files", {
       key: row => row.name,
       sort: ["file", "ascending"],
@@ -210,6 +239,7 @@ class Tables {
           }),
     );
     this.plugins.update(stats.plugins);
+    this.versions.update(stats.plugins.flatMap(versionsOf));
     this.files.update(stats.files);
   }
 }

@@ -33,6 +33,7 @@ fn channel() -> Channel {
         weight: 1,
         timeouts: Timeouts { connect: second, first_byte: second, idle: second },
         usage: UsageSource::Read,
+        canary: None,
     }
 }
 

@@ -113,3 +113,12 @@ fn compiled_code_fits_both_engines() {
     assert!(version.pooled().is_some());
     assert!(version.on_demand(&engine).is_ok());
 }
+
+#[test]
+fn a_router_is_no_channels_plugin_and_the_other_way_round() {
+    let engine = engine();
+    assert!(engine.load_as::<Router>("m", guests::marshal()).is_ok());
+    assert!(refusal(guests::marshal()).contains("this is a router"));
+    let other = engine.load_as::<Router>("p", guests::puppet()).err().unwrap().to_string();
+    assert!(other.contains("this is a channel's plugin"), "{other}");
+}

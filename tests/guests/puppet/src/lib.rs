@@ -1,6 +1,6 @@
 //! A channel plugin that does what a test tells it to.
 //!
-//! What it does in `decide` comes from `settings.behaviour`, or else from a request path `/puppet/<behaviour>/<argument>…`;
+//! What it does in `decide` comes from `settings.behaviour`, or `settings.behaviour_of` (by mark), or else from a request path `/puppet/<behaviour>/<argument>…`;
 //! what it does in `configure` comes from `settings.configure`, its profile from `settings.profile`. Otherwise it passes
 //! a request through with the channel's key as a bearer, changed as `settings.plan` says, and tells in `x-puppet-saw-…`
 //! headers what it was shown (not with `settings.quiet`). Every plan carries [`MARK`], so that a test makes another
@@ -61,7 +61,9 @@ impl Guest for Puppet {
 fn decide(settings: &Value, request: &Request, caller: &Caller) -> Answer {
     let mut plan = pass_through(settings, request, caller);
     settings::apply(&settings["plan"], &mut plan);
-    let Some(behaviour) = settings["behaviour"].as_str().or_else(|| request.path.strip_prefix("/puppet/")) else {
+    let of_version = || settings["behaviour_of"][mark()].as_str();
+    let told = settings["behaviour"].as_str().or_else(of_version);
+    let Some(behaviour) = told.or_else(|| request.path.strip_prefix("/puppet/")) else {
         return Answer::Send(plan);
     };
     let mut words = behaviour.split('/');
@@ -81,14 +83,17 @@ fn decide(settings: &Value, request: &Request, caller: &Caller) -> Answer {
     Answer::Send(plan)
 }
 
+fn mark() -> String {
+    String::from_utf8_lossy(std::hint::black_box(&MARK)).into_owned()
+}
+
 /// Seeded by `wasi:random`, in every instance anew.
 fn random() -> u64 {
     std::hash::RandomState::new().hash_one(0)
 }
 
 fn pass_through(settings: &Value, request: &Request, caller: &Caller) -> Plan {
-    let mark = String::from_utf8_lossy(std::hint::black_box(&MARK)).into_owned();
-    let mut headers = vec![HeaderEdit::Set(("x-puppet-mark".into(), mark))];
+    let mut headers = vec![HeaderEdit::Set(("x-puppet-mark".into(), mark()))];
     if settings["quiet"] != true {
         headers.extend(saw(request, caller));
     }

@@ -14,7 +14,7 @@ fn shared() -> Arc<Shared> {
         channels: indexmap::IndexMap::new(),
         keys: config::Keys::default(),
     };
-    let generation = Generation { number: 1, config, channels: indexmap::IndexMap::new() };
+    let generation = Generation { number: 1, config, channels: indexmap::IndexMap::new(), router: None };
     Arc::new(Shared::new(Arc::new(generation), Status::default(), Arc::new(Registry::new(1)), Asker::nobody()).unwrap())
 }
 

@@ -1,0 +1,73 @@
+//! A router that does what a test tells it to in `settings.behaviour`.
+//!
+//! `reverse`: the candidates backwards. `tell`: a refusal that says, as JSON, what was seen. `trap`, `loop`, `unknown`,
+//! `twice`, `none`, `refuse` and, while it is configured, `fail`. Otherwise the order that a request header `x-order` asks
+//! for, its ids separated by commas, or the candidates as they come.
+
+pub mod bindings;
+
+use std::cell::RefCell;
+
+use serde_json::{Value, json};
+
+use bindings::aiproxy::plugin::types::{Caller, Profile, Refusal, Request, Reuse};
+use bindings::exports::aiproxy::plugin::router::{Candidate, Guest};
+
+thread_local! {
+    static BEHAVIOUR: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+pub struct Marshal;
+
+impl Guest for Marshal {
+    fn configure(settings: String) -> Result<Profile, String> {
+        let settings: Value = serde_json::from_str(&settings).map_err(|error| format!("settings: {error}"))?;
+        let behaviour = settings["behaviour"].as_str().unwrap_or_default();
+        if behaviour == "fail" {
+            return Err("the marshal has lost the way".into());
+        }
+        BEHAVIOUR.set(behaviour.to_owned());
+        Ok(Profile {
+            headers: vec!["x-order".into()],
+            reads_model: true,
+            body: Vec::new(),
+            socket_model: Vec::new(),
+            meters: Vec::new(),
+            reuse: Reuse::Never,
+        })
+    }
+
+    fn route(request: Request, caller: Caller, candidates: Vec<Candidate>) -> Result<Vec<String>, Refusal> {
+        let ids = || candidates.iter().map(|candidate| candidate.channel.clone());
+        let refuse = |code: &str, message: String| Err(Refusal { status: 429, code: code.into(), message });
+        match BEHAVIOUR.with_borrow(String::clone).as_str() {
+            "reverse" => Ok(ids().rev().collect()),
+            "tell" => refuse("told", told(&request, &caller, &candidates).to_string()),
+            "trap" => panic!("the marshal stumbles"),
+            "loop" => loop {
+                std::hint::black_box(());
+            },
+            "unknown" => Ok(vec!["elsewhere".into()]),
+            "twice" => Ok(ids().chain(ids()).collect()),
+            "none" => Ok(Vec::new()),
+            "refuse" => refuse("all_full", "come back later".into()),
+            _ => match request.headers.first() {
+                Some((_, order)) => Ok(order.split(',').map(str::to_owned).collect()),
+                None => Ok(ids().collect()),
+            },
+        }
+    }
+}
+
+fn told(request: &Request, caller: &Caller, candidates: &[Candidate]) -> Value {
+    let candidate = |candidate: &Candidate| {
+        let signals: Vec<&str> = candidate.signals.iter().map(|(name, _)| name.as_str()).collect();
+        json!([candidate.channel, candidate.priority, candidate.weight, candidate.available, signals])
+    };
+    json!({
+        "model": request.model,
+        "path": request.path,
+        "caller": caller.id,
+        "candidates": candidates.iter().map(candidate).collect::<Vec<_>>(),
+    })
+}
