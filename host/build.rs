@@ -35,10 +35,11 @@ fn main() {
 /// Says what the plugins are made of.
 fn watch(workspace: &Path) {
     let mut sources = vec!["Cargo.toml".into(), "Cargo.lock".into(), "rust-toolchain.toml".into(), "wit".into()];
-    for crate_name in PLUGINS.iter().chain(&["shared"]) {
+    for crate_name in PLUGINS.iter().chain(&["sdk", "shared"]) {
         sources.push(format!("plugins/{crate_name}/Cargo.toml"));
         sources.push(format!("plugins/{crate_name}/src"));
     }
+    sources.push("plugins/sdk/wit".into());
     for source in sources {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }

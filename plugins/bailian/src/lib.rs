@@ -6,13 +6,14 @@
 
 mod usage;
 
+use aiproxy_plugin_sdk::{
+    Answer, Caller, Channel, ChannelConfig, Credential, Plan, Profile, Request, Reuse, channel_plugin, query_value,
+};
 use shared::owner::{Family, family, is_dashscope_path, is_google_request};
-use shared::rewrites::{PATH_REWRITE, Rewrites, WEBSOCKET_ENDPOINTS};
-use shared::settings::{Object, parse};
+use shared::rewrites::{Rewrites, Settings};
 use shared::short::{first_segment, resource};
-use shared::{Answer, Channel, ChannelConfig, Configured, Placement, Profile, Request, Reuse, Transport};
 
-shared::component!(crate::Bailian);
+channel_plugin!(Bailian);
 
 /// One channel to DashScope.
 #[derive(Debug)]
@@ -21,22 +22,21 @@ pub struct Bailian {
 }
 
 impl Channel for Bailian {
-    fn configure(config: &ChannelConfig) -> Result<Configured<Self>, String> {
-        let settings = parse(&config.settings)?;
-        let settings = Object::root(&settings, &[PATH_REWRITE, WEBSOCKET_ENDPOINTS])?;
+    type Settings = Settings;
+
+    fn configure(_channel: &ChannelConfig, settings: Settings) -> Result<(Self, Profile), String> {
         let profile = Profile {
-            headers: Vec::new(),
             reads_model: true,
-            body: Vec::new(),
             // `run-task` on `/api-ws/v1/inference`; the realtime socket has its model in the query.
             socket_model: vec!["/payload/model".to_owned()],
             meters: usage::meters(),
             reuse: Reuse::AnyCaller,
+            ..Profile::default()
         };
-        Ok(Configured { channel: Self { rewrites: Rewrites::read(&settings, &[])? }, profile, warnings: Vec::new() })
+        Ok((Self { rewrites: settings.into() }, profile))
     }
 
-    fn decide(&self, request: Request) -> Answer {
+    fn decide(&self, request: Request, _caller: Caller) -> Answer {
         let rewritten = self.rewrites.apply(request.transport, &request.path, request.query.as_deref());
         let (path, query) = match rewritten {
             Some(rewritten) => rewritten,
@@ -45,13 +45,12 @@ impl Channel for Bailian {
                 None => return Answer::Decline,
             },
         };
-        let mut plan = shared::plan(path, query);
+        let mut plan = Plan::to(path).with_query(query).with_credential(Credential::bearer());
         plan.meters = usage::of(&request, &plan.path);
         if request.model.is_none() {
-            plan.model = shared::query_value(plan.query.as_deref(), "model").map(str::to_owned);
+            plan.model = query_value(plan.query.as_deref(), "model").map(str::to_owned);
         }
-        plan.credentials.push(shared::key_at(Placement::Authorization("Bearer".to_owned())));
-        Answer::Send(plan)
+        plan.into()
     }
 }
 
@@ -64,7 +63,7 @@ fn upstream_path(request: &Request) -> Option<String> {
     if is_google_request(request) {
         return None;
     }
-    let model = request.model.as_deref().or_else(|| shared::query_value(request.query.as_deref(), "model"));
+    let model = request.model.as_deref().or_else(|| request.query_value("model"));
     if matches!(model.and_then(family), Some(Family::Google | Family::OpenAi | Family::Anthropic)) {
         return None;
     }
@@ -72,7 +71,7 @@ fn upstream_path(request: &Request) -> Option<String> {
     match first_segment(resource) {
         "reranks" => Some(format!("/compatible-api/v1/{resource}")),
         "messages" => Some(format!("/apps/anthropic/v1/{resource}")),
-        "realtime" if request.transport == Transport::Websocket => Some(format!("/api-ws/v1/{resource}")),
+        "realtime" if request.is_websocket() => Some(format!("/api-ws/v1/{resource}")),
         _ => Some(format!("/compatible-mode/v1/{resource}")),
     }
 }

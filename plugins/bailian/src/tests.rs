@@ -1,36 +1,20 @@
 //! One row per fact about DashScope.
 
-use shared::{Credential, HeaderEdit, Plan, Presented};
+use aiproxy_plugin_sdk::testing::{self, caller, request};
+use aiproxy_plugin_sdk::{HeaderEdit, Placement, Presented, Transport};
 
 use super::*;
 
-fn bailian(settings: &str) -> Result<Configured<Bailian>, String> {
-    Bailian::configure(&ChannelConfig {
-        id: "bailian".into(),
-        name: "Bailian".into(),
-        settings: settings.into(),
-        endpoints: Vec::new(),
-        secrets: vec!["key".into()],
-        options: Vec::new(),
-    })
+fn bailian(settings: &str) -> Result<(Bailian, Profile), String> {
+    testing::configure(settings)
 }
 
 fn post(path: &str, model: Option<&str>) -> Request {
-    Request {
-        transport: Transport::Http,
-        method: "POST".into(),
-        path: path.into(),
-        query: None,
-        presented: Presented::Authorization("bearer".into()),
-        headers: Vec::new(),
-        model: model.map(Into::into),
-        streaming: false,
-        body: Vec::new(),
-    }
+    Request { model: model.map(Into::into), ..request("POST", path) }
 }
 
 fn socket(path: &str, query: Option<&str>) -> Request {
-    Request { transport: Transport::Websocket, method: "GET".into(), query: query.map(Into::into), ..post(path, None) }
+    Request { query: query.map(Into::into), ..testing::socket(path) }
 }
 
 fn decide(request: Request) -> Option<Plan> {
@@ -38,7 +22,8 @@ fn decide(request: Request) -> Option<Plan> {
 }
 
 fn decide_with(settings: &str, request: Request) -> Option<Plan> {
-    match bailian(settings).expect("these settings are right").channel.decide(request) {
+    let answer = bailian(settings).expect("these settings are right").0.decide(request, caller("anyone"));
+    match answer {
         Answer::Send(plan) => Some(plan),
         Answer::Decline => None,
         Answer::Refuse(refusal) => panic!("{refusal:?}"),
@@ -193,7 +178,7 @@ fn usage_is_looked_for_where_the_path_reports_it() {
         (get("/v1/models"), None),
         (post("/v1/messages/count_tokens", None), None),
     ] {
-        let sets = bailian("{}").unwrap().profile.meters;
+        let sets = bailian("{}").unwrap().1.meters;
         let path = request.path.clone();
         let meters = decide(request).unwrap().meters.map(|index| &sets[index as usize]);
         assert_eq!(meters.map(|set| set[0].alternatives[0][0].as_str()), pointer, "{path}");
@@ -219,7 +204,7 @@ fn an_unknown_setting_is_refused() {
 
 #[test]
 fn answers_serve_every_caller_and_depend_on_no_header() {
-    let profile = bailian("").unwrap().profile;
+    let profile = bailian("").unwrap().1;
     assert_eq!(profile.reuse, Reuse::AnyCaller);
     assert_eq!(profile.headers, [] as [String; 0]);
     assert!(profile.reads_model);
@@ -238,7 +223,7 @@ proptest::proptest! {
         let transport = if is_socket { Transport::Websocket } else { Transport::Http };
         let method = if is_post { "POST" } else { "GET" }.to_owned();
         let request = Request { transport, method, query: query.clone(), model, ..post(&path, None) };
-        if let Answer::Send(plan) = bailian("{}").unwrap().channel.decide(request) {
+        if let Answer::Send(plan) = bailian("{}").unwrap().0.decide(request, caller("anyone")) {
             proptest::prop_assert!(plan.path.starts_with('/'));
             proptest::prop_assert_eq!(plan.query, query);
         }

@@ -1,7 +1,7 @@
 //! Where DashScope's replies say what was used, by the path a request is sent to.
 
-use shared::meters::{anthropic, last, last_by, openai, realtime};
-use shared::{Meter, Request, Transport};
+use aiproxy_plugin_sdk::{Meter, Request};
+use shared::meters::{anthropic, openai, realtime};
 
 const COMPATIBLE: u32 = 0;
 const ANTHROPIC: u32 = 1;
@@ -17,7 +17,7 @@ pub fn meters() -> Vec<Vec<Meter>> {
 /// The set for a request; none where no usage is reported.
 pub fn of(request: &Request, path: &str) -> Option<u32> {
     let begins = |prefix| path.starts_with(prefix);
-    if request.transport == Transport::Websocket {
+    if request.is_websocket() {
         return Some(if begins("/api-ws/v1/realtime") { REALTIME_SOCKET } else { INFERENCE_SOCKET });
     }
     // The result of an asynchronous task comes with its usage when it is fetched.
@@ -43,7 +43,7 @@ pub fn of(request: &Request, path: &str) -> Option<u32> {
 /// Every event of a stream has the usage so far.
 fn native() -> Vec<Meter> {
     vec![
-        last(
+        Meter::last(
             "input",
             &[
                 &["/usage/input_tokens"],
@@ -54,7 +54,7 @@ fn native() -> Vec<Meter> {
                 &["/usage/total_tokens"],
             ],
         ),
-        last(
+        Meter::last(
             "output",
             &[
                 &["/usage/output_tokens"],
@@ -62,26 +62,26 @@ fn native() -> Vec<Meter> {
                 &["/usage/models/0/output_tokens", "/usage/models/1/output_tokens", "/usage/models/2/output_tokens"],
             ],
         ),
-        last(
+        Meter::last(
             "cached-input",
             &[&["/usage/prompt_tokens_details/cached_tokens"], &["/usage/input_tokens_details/cached_tokens"]],
         ),
-        last(
+        Meter::last(
             "reasoning",
             &[
                 &["/usage/output_tokens_details/reasoning_tokens"],
                 &["/usage/completion_tokens_details/reasoning_tokens"],
             ],
         ),
-        last("images", &[&["/usage/image_count"]]),
-        last("seconds", &[&["/usage/video_duration"], &["/usage/duration"], &["/usage/seconds"]]),
-        last("characters", &[&["/usage/characters"]]),
+        Meter::last("images", &[&["/usage/image_count"]]),
+        Meter::last("seconds", &[&["/usage/video_duration"], &["/usage/duration"], &["/usage/seconds"]]),
+        Meter::last("characters", &[&["/usage/characters"]]),
     ]
 }
 
 /// One socket carries many tasks, one after the other.
 fn inference_socket() -> Vec<Meter> {
-    let by_task = |name, alternatives| last_by("/header/task_id", name, alternatives);
+    let by_task = |name, alternatives| Meter::last(name, alternatives).grouped_by("/header/task_id");
     vec![
         by_task("input", &[&["/payload/usage/input_tokens"]]),
         by_task("output", &[&["/payload/usage/output_tokens"]]),

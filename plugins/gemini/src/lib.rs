@@ -7,14 +7,16 @@
 mod route;
 mod usage;
 
-use shared::rewrites::{PATH_REWRITE, Rewrite, Rewrites, WEBSOCKET_ENDPOINTS};
-use shared::settings::{Object, parse};
+use aiproxy_plugin_sdk::{
+    Answer, Caller, Channel, ChannelConfig, Credential, Plan, Presented, Profile, Refusal, Request, Reuse,
+    channel_plugin, log, query_value,
+};
+use shared::rewrites::{Rewrite, Rewrites, Settings};
 use shared::short::resource;
-use shared::{Answer, Channel, ChannelConfig, Configured, Placement, Presented, Profile, Refusal, Request, Reuse};
 
 use route::Api;
 
-shared::component!(crate::Gemini);
+channel_plugin!(Gemini);
 
 /// One channel to the Gemini API.
 #[derive(Debug)]
@@ -23,25 +25,25 @@ pub struct Gemini {
 }
 
 impl Channel for Gemini {
-    fn configure(config: &ChannelConfig) -> Result<Configured<Self>, String> {
-        let settings = parse(&config.settings)?;
-        let settings = Object::root(&settings, &[PATH_REWRITE, WEBSOCKET_ENDPOINTS])?;
-        let mut rewrites = Rewrites::read(&settings, &[])?;
-        let dropped = rewrites.drop_impossible(is_untranslatable);
+    type Settings = Settings;
+
+    fn configure(_channel: &ChannelConfig, settings: Settings) -> Result<(Self, Profile), String> {
+        let mut rewrites = Rewrites::from(settings);
+        for dropped in rewrites.drop_impossible(is_untranslatable) {
+            log::warn(why_dropped(&dropped));
+        }
         let profile = Profile {
-            headers: Vec::new(),
             reads_model: true,
-            body: Vec::new(),
             // The first message of a Live socket.
             socket_model: vec!["/setup/model".to_owned()],
             meters: usage::meters(),
             reuse: Reuse::AnyCaller,
+            ..Profile::default()
         };
-        let warnings = dropped.iter().map(why_dropped).collect();
-        Ok(Configured { channel: Self { rewrites }, profile, warnings })
+        Ok((Self { rewrites }, profile))
     }
 
-    fn decide(&self, request: Request) -> Answer {
+    fn decide(&self, request: Request, _caller: Caller) -> Answer {
         let rewritten = self.rewrites.apply(request.transport, &request.path, request.query.as_deref());
         let (path, query) = match rewritten {
             Some(rewritten) => rewritten,
@@ -50,22 +52,22 @@ impl Channel for Gemini {
                 None => return Answer::Decline,
             },
         };
-        let mut plan = shared::plan(path, query);
+        let mut plan = Plan::to(path).with_query(query);
         match Api::of(&plan.path) {
-            Api::OpenAi => plan.credentials.push(shared::key_at(Placement::Authorization("Bearer".to_owned()))),
-            Api::Native => plan.credentials.push(shared::key_at(Placement::Header("x-goog-api-key".to_owned()))),
+            Api::OpenAi => plan.credentials.push(Credential::bearer()),
+            Api::Native => plan.credentials.push(Credential::in_header("x-goog-api-key")),
             // An ephemeral token is a credential of the client's own, bound to constraints that our key would lift: so
             // our key stays out, and the token goes through beside the proxy key.
             Api::Constrained => {
-                let has_token = shared::query_value(plan.query.as_deref(), "access_token").is_some();
+                let has_token = query_value(plan.query.as_deref(), "access_token").is_some();
                 if matches!(request.presented, Presented::Authorization(_)) && !has_token {
-                    return Answer::Refuse(token_missing());
+                    return token_missing().into();
                 }
             }
         }
         plan.meters = usage::of(&request, &plan.path);
         plan.model = route::model(&plan.path, request.model.as_deref()).map(str::to_owned);
-        Answer::Send(plan)
+        plan.into()
     }
 }
 
@@ -83,13 +85,12 @@ fn why_dropped(rewrite: &Rewrite) -> String {
 }
 
 fn token_missing() -> Refusal {
-    Refusal {
-        status: 400,
-        code: "ephemeral_token_missing".to_owned(),
-        message: "BidiGenerateContentConstrained takes an ephemeral token: show the proxy key as `x-goog-api-key` or \
-                  `?key=`, and the token as `Authorization: Token auth_tokens/…` or `?access_token=`"
-            .to_owned(),
-    }
+    Refusal::new(
+        400,
+        "ephemeral_token_missing",
+        "BidiGenerateContentConstrained takes an ephemeral token: show the proxy key as `x-goog-api-key` or `?key=`, and \
+         the token as `Authorization: Token auth_tokens/…` or `?access_token=`",
+    )
 }
 
 #[cfg(test)]

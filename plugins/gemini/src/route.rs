@@ -3,9 +3,9 @@
 //! `/v1/models`, `/v1/files` and `/v1/batches` are short OpenAI paths and native ones as well. google-genai with a base
 //! URL calls `/v1/…`, so the form of the client's credential decides, or a `:verb`.
 
+use aiproxy_plugin_sdk::{Presented, Request};
 use shared::owner::{Family, family, is_dashscope_path, is_google_request};
 use shared::short::{first_segment, resource};
-use shared::{Presented, Request};
 
 const OPENAI: &str = "/v1beta/openai";
 
@@ -45,7 +45,7 @@ pub fn upstream_path(request: &Request) -> Option<String> {
     if first == "messages" {
         return None;
     }
-    let model = request.model.as_deref().or_else(|| shared::query_value(request.query.as_deref(), "model"));
+    let model = request.model.as_deref().or_else(|| request.query_value("model"));
     match model.and_then(family) {
         None | Some(Family::Google) => {
             Some(resource.map_or(path.to_owned(), |resource| format!("{OPENAI}/{resource}")))

@@ -1,21 +1,22 @@
 //! One row per fact about the Gemini API.
 
-use shared::{Credential, Plan, Transport};
+use aiproxy_plugin_sdk::Transport;
+use aiproxy_plugin_sdk::testing::{self, caller};
 
 use super::*;
 
 const LIVE: &str = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
 const CONSTRAINED: &str = "/ws/google.ai.generativelanguage.v1alpha.GenerativeService.BidiGenerateContentConstrained";
 
-fn gemini(settings: &str) -> Result<Configured<Gemini>, String> {
-    Gemini::configure(&ChannelConfig {
-        id: "gemini".into(),
-        name: "Gemini".into(),
-        settings: settings.into(),
-        endpoints: Vec::new(),
-        secrets: vec!["key".into()],
-        options: Vec::new(),
-    })
+fn gemini(settings: &str) -> Result<(Gemini, Profile), String> {
+    testing::configure(settings)
+}
+
+/// What the operator is warned of.
+fn warnings(settings: &str) -> Vec<String> {
+    let (configured, lines) = testing::logged(|| gemini(settings));
+    assert!(configured.is_ok());
+    lines.into_iter().filter(|(level, _)| *level == log::Level::Warn).map(|(_, line)| line).collect()
 }
 
 fn bearer() -> Presented {
@@ -31,17 +32,7 @@ fn legacy() -> Presented {
 }
 
 fn request(method: &str, path: &str, presented: Presented) -> Request {
-    Request {
-        transport: Transport::Http,
-        method: method.into(),
-        path: path.into(),
-        query: None,
-        presented,
-        headers: Vec::new(),
-        model: None,
-        streaming: false,
-        body: Vec::new(),
-    }
+    testing::request(method, path).with_presented(presented)
 }
 
 fn chat(model: &str) -> Request {
@@ -49,11 +40,11 @@ fn chat(model: &str) -> Request {
 }
 
 fn socket(path: &str, presented: Presented, query: Option<&str>) -> Request {
-    Request { transport: Transport::Websocket, query: query.map(Into::into), ..request("GET", path, presented) }
+    Request { query: query.map(Into::into), ..testing::socket(path).with_presented(presented) }
 }
 
 fn answer(settings: &str, request: Request) -> Answer {
-    gemini(settings).expect("these settings are right").channel.decide(request)
+    gemini(settings).expect("these settings are right").0.decide(request, caller("anyone"))
 }
 
 fn decide(request: Request) -> Option<Plan> {
@@ -65,11 +56,11 @@ fn decide(request: Request) -> Option<Plan> {
 }
 
 fn in_header() -> Vec<Credential> {
-    vec![shared::key_at(Placement::Header("x-goog-api-key".into()))]
+    vec![Credential::in_header("x-goog-api-key")]
 }
 
 fn as_bearer() -> Vec<Credential> {
-    vec![shared::key_at(Placement::Authorization("Bearer".into()))]
+    vec![Credential::bearer()]
 }
 
 #[test]
@@ -241,14 +232,14 @@ fn usage_is_looked_for_where_the_path_reports_it() {
             Some(["/usageMetadata/responseTokenCount", "/usageMetadata/thoughtsTokenCount"]),
         ),
     ] {
-        let sets = gemini("{}").unwrap().profile.meters;
+        let sets = gemini("{}").unwrap().1.meters;
         let meters = decide(request).unwrap().meters.map(|index| &sets[index as usize][1]);
         assert_eq!(
             meters.map(|meter| meter.alternatives[0].clone()),
             output.map(|names| names.map(str::to_owned).to_vec())
         );
     }
-    let sets = gemini("{}").unwrap().profile.meters;
+    let sets = gemini("{}").unwrap().1.meters;
     let compatible = decide(chat("gemini-2.5-flash")).unwrap().meters.unwrap();
     assert_eq!(sets[compatible as usize][0].alternatives[0], ["/usage/prompt_tokens"]);
 }
@@ -259,24 +250,20 @@ fn the_operators_rewrites_win_except_one_that_cannot_work() {
         "/chat/completions": "/v1beta/models/gemini-pro:generateContent",
         "/mine": "/v1beta/openai/chat/completions"
     }}"#;
-    let configured = gemini(settings).unwrap();
-    assert_eq!(configured.warnings.len(), 1);
-    assert!(configured.warnings[0].starts_with("path_rewrite[\"/chat/completions\"] is not applied"));
+    let warned = warnings(settings);
+    assert_eq!(warned.len(), 1);
+    assert!(warned[0].starts_with("path_rewrite[\"/chat/completions\"] is not applied"));
     for path in ["/chat/completions", "/mine"] {
         let Answer::Send(plan) = answer(settings, request("POST", path, bearer())) else { panic!("not sent") };
         assert_eq!((plan.path.as_str(), plan.credentials), ("/v1beta/openai/chat/completions", as_bearer()));
     }
-    assert!(
-        gemini(r#"{"path_rewrite": {"/v1beta/models/x:generateContent": "/v1/models/y:generateContent"}}"#)
-            .unwrap()
-            .warnings
-            .is_empty()
-    );
+    let native = r#"{"path_rewrite": {"/v1beta/models/x:generateContent": "/v1/models/y:generateContent"}}"#;
+    assert_eq!(warnings(native), [] as [String; 0]);
 }
 
 #[test]
 fn answers_serve_every_caller_and_depend_on_no_header() {
-    let profile = gemini("").unwrap().profile;
+    let profile = gemini("").unwrap().1;
     assert_eq!(profile.reuse, Reuse::AnyCaller);
     assert_eq!(profile.headers, [] as [String; 0]);
     assert_eq!(profile.socket_model, ["/setup/model"]);
@@ -295,7 +282,7 @@ proptest::proptest! {
         let transport = if is_socket { Transport::Websocket } else { Transport::Http };
         let method = if is_post { "POST" } else { "GET" }.to_owned();
         let request = Request { transport, method, query: query.clone(), model, ..request("GET", &path, google()) };
-        if let Answer::Send(plan) = gemini("{}").unwrap().channel.decide(request) {
+        if let Answer::Send(plan) = gemini("{}").unwrap().0.decide(request, caller("anyone")) {
             proptest::prop_assert!(plan.path.starts_with('/'));
             proptest::prop_assert_eq!(plan.query, query);
         }

@@ -1,7 +1,7 @@
 //! Where the Gemini API's replies say what was used.
 
-use shared::meters::{last, openai, sum};
-use shared::{Meter, Request, Transport};
+use aiproxy_plugin_sdk::{Meter, Request};
+use shared::meters::openai;
 
 use crate::route::{Api, verb};
 
@@ -16,7 +16,7 @@ pub fn meters() -> Vec<Vec<Meter>> {
 
 /// The set for a request; none where no usage is reported.
 pub fn of(request: &Request, path: &str) -> Option<u32> {
-    if request.transport == Transport::Websocket {
+    if request.is_websocket() {
         return Some(LIVE);
     }
     if request.method != "POST" {
@@ -37,19 +37,19 @@ const REASONING: &[&[&str]] = &[&["/usageMetadata/thoughtsTokenCount"]];
 /// Every event of a stream has the usage so far; what the model thought is billed as output.
 fn native() -> Vec<Meter> {
     vec![
-        last("input", INPUT),
-        last("output", &[&["/usageMetadata/candidatesTokenCount", "/usageMetadata/thoughtsTokenCount"]]),
-        last("cached-input", CACHED),
-        last("reasoning", REASONING),
+        Meter::last("input", INPUT),
+        Meter::last("output", &[&["/usageMetadata/candidatesTokenCount", "/usageMetadata/thoughtsTokenCount"]]),
+        Meter::last("cached-input", CACHED),
+        Meter::last("reasoning", REASONING),
     ]
 }
 
 /// A turn of a Live session is billed by itself, the session so far as its input: so turns are added.
 fn live() -> Vec<Meter> {
     vec![
-        sum("input", INPUT),
-        sum("output", &[&["/usageMetadata/responseTokenCount", "/usageMetadata/thoughtsTokenCount"]]),
-        sum("cached-input", CACHED),
-        sum("reasoning", REASONING),
+        Meter::sum("input", INPUT),
+        Meter::sum("output", &[&["/usageMetadata/responseTokenCount", "/usageMetadata/thoughtsTokenCount"]]),
+        Meter::sum("cached-input", CACHED),
+        Meter::sum("reasoning", REASONING),
     ]
 }

@@ -3,8 +3,8 @@
 //! The host refuses to edit a body that is not JSON, so edits are asked for only where the body surely is: a reading
 //! of a file list, an empty `cancel` and a multipart upload go through as they are.
 
+use aiproxy_plugin_sdk::{BodyEdit, Request};
 use shared::short::resource;
-use shared::{BodyEdit, Request, Transport};
 
 use crate::config::Config;
 
@@ -28,7 +28,7 @@ const MULTIPART: &[&str] =
 /// The body edits for a request, `model` being the provider's name where the client used another.
 pub fn of(request: &Request, model: Option<&str>, config: &Config) -> Vec<BodyEdit> {
     let resource = resource_of(&request.path, &config.prefix);
-    if request.transport == Transport::Websocket || !has_json_body(request, resource) {
+    if request.is_websocket() || !has_json_body(request, resource) {
         return Vec::new();
     }
     let mut edits = Vec::new();

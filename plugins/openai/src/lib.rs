@@ -6,13 +6,17 @@
 mod config;
 mod edits;
 
+use aiproxy_plugin_sdk::{
+    Answer, Caller, Channel, ChannelConfig, Meter, Plan, Profile, Request, Reuse, Transport, channel_plugin,
+    query_value,
+};
+use shared::meters;
 use shared::owner::{google_verb, is_dashscope_path, is_google_request};
 use shared::short::resource;
-use shared::{Answer, Channel, ChannelConfig, Configured, Meter, Profile, Request, Reuse, Transport, meters};
 
-use config::Config;
+use config::{Config, Settings};
 
-shared::component!(crate::OpenAi);
+channel_plugin!(OpenAi);
 
 const COMPATIBLE: u32 = 0;
 const ANTHROPIC: u32 = 1;
@@ -30,20 +34,20 @@ pub struct OpenAi {
 }
 
 impl Channel for OpenAi {
-    fn configure(config: &ChannelConfig) -> Result<Configured<Self>, String> {
-        let config = Config::read(config)?;
+    type Settings = Settings;
+
+    fn configure(_channel: &ChannelConfig, settings: Settings) -> Result<(Self, Profile), String> {
         let profile = Profile {
-            headers: Vec::new(),
             reads_model: true,
-            body: Vec::new(),
             socket_model: vec!["/session/model".to_owned()],
             meters: meter_sets(),
             reuse: Reuse::AnyCaller,
+            ..Profile::default()
         };
-        Ok(Configured { channel: Self { config }, profile, warnings: Vec::new() })
+        Ok((Self { config: settings.into() }, profile))
     }
 
-    fn decide(&self, request: Request) -> Answer {
+    fn decide(&self, request: Request, _caller: Caller) -> Answer {
         let config = &self.config;
         let rewritten = config.rewrites.apply(request.transport, &request.path, request.query.as_deref());
         let (path, query) = match rewritten {
@@ -53,23 +57,23 @@ impl Channel for OpenAi {
                 None => return Answer::Decline,
             },
         };
-        let asked = request.model.as_deref().or_else(|| shared::query_value(query.as_deref(), "model"));
+        let asked = request.model.as_deref().or_else(|| query_value(query.as_deref(), "model"));
         if asked.is_some_and(|model| !config.serves(model)) {
             return Answer::Decline;
         }
-        let alias = request.model.as_deref().and_then(|model| config.aliases.get(model));
-        let model = alias.map(String::as_str).or(asked);
+        let alias = request.model.as_deref().and_then(|model| config.alias(model));
+        let model = alias.or(asked);
 
-        let mut plan = shared::plan(path, None);
+        let mut plan = Plan::to(path);
         plan.meters = meters_of(&request, &plan.path);
         plan.headers.clone_from(&config.headers);
-        plan.body = edits::of(&request, alias.map(String::as_str), config);
+        plan.body = edits::of(&request, alias, config);
         plan.credentials.extend(config.key.clone());
         if model != request.model.as_deref() {
             plan.model = model.map(str::to_owned);
         }
         plan.query = query;
-        Answer::Send(plan)
+        plan.into()
     }
 }
 

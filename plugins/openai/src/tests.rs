@@ -1,43 +1,26 @@
 //! What a channel's settings make of a request.
 
-use shared::{BodyEdit, Credential, HeaderEdit, Placement, Plan, Presented};
+use aiproxy_plugin_sdk::testing::{self, caller};
+use aiproxy_plugin_sdk::{BodyEdit, Credential, HeaderEdit, Placement, Presented};
 
 use super::*;
 
 const CHAT: &str = "/v1/chat/completions";
 
 fn request(method: &str, path: &str, model: Option<&str>) -> Request {
-    Request {
-        transport: Transport::Http,
-        method: method.into(),
-        path: path.into(),
-        query: None,
-        presented: Presented::Authorization("bearer".into()),
-        headers: Vec::new(),
-        model: model.map(Into::into),
-        streaming: false,
-        body: Vec::new(),
-    }
+    Request { model: model.map(Into::into), ..testing::request(method, path) }
 }
 
 fn post(path: &str, model: Option<&str>) -> Request {
     request("POST", path, model)
 }
 
-fn configured(settings: &str) -> Configured<OpenAi> {
-    OpenAi::configure(&ChannelConfig {
-        id: "mine".into(),
-        name: "Mine".into(),
-        settings: settings.into(),
-        endpoints: Vec::new(),
-        secrets: vec!["key".into()],
-        options: Vec::new(),
-    })
-    .expect("these settings are right")
+fn configured(settings: &str) -> (OpenAi, Profile) {
+    testing::configure(settings).expect("these settings are right")
 }
 
 fn decide(settings: &str, request: Request) -> Option<Plan> {
-    match configured(settings).channel.decide(request) {
+    match configured(settings).0.decide(request, caller("anyone")) {
         Answer::Send(plan) => Some(plan),
         Answer::Decline => None,
         Answer::Refuse(refusal) => panic!("{refusal:?}"),
@@ -214,12 +197,12 @@ fn usage_is_looked_for_where_the_path_reports_it() {
         let path = request.path.clone();
         assert_eq!(decide("{}", request).unwrap().meters, expected, "{path}");
     }
-    assert_eq!(configured("{}").profile.meters.len(), 3);
+    assert_eq!(configured("{}").1.meters.len(), 3);
 }
 
 #[test]
 fn answers_serve_every_caller_and_depend_on_no_header() {
-    let profile = configured("{}").profile;
+    let profile = configured("{}").1;
     assert_eq!(profile.reuse, Reuse::AnyCaller);
     assert_eq!(profile.headers, [] as [String; 0]);
 }
@@ -255,7 +238,7 @@ proptest::proptest! {
         let transport = if is_socket { Transport::Websocket } else { Transport::Http };
         let method = if is_post { "POST" } else { "GET" }.to_owned();
         let request = Request { transport, method, query: query.clone(), model, ..post(&path, None) };
-        if let Answer::Send(plan) = configured("{}").channel.decide(request) {
+        if let Answer::Send(plan) = configured("{}").0.decide(request, caller("anyone")) {
             proptest::prop_assert!(plan.path.starts_with('/'));
             proptest::prop_assert_eq!(plan.query, query);
         }

@@ -4,44 +4,13 @@
 //! (`usage.prompt_tokens`), responses (`usage.input_tokens`) and the stream of responses (`response.usage…` in its last
 //! event). Chunks that carry `usage: null` have none of the pointers and count for nothing.
 
-use crate::{Fold, Meter};
-
-/// A quantity of which the last value counts; each alternative is a list of pointers whose values are added.
-#[must_use]
-pub fn last(name: &str, alternatives: &[&[&str]]) -> Meter {
-    meter(name, alternatives, Fold::Last, None)
-}
-
-/// As [`last`], within an id; the ids' values are added up.
-#[must_use]
-pub fn last_by(group: &str, name: &str, alternatives: &[&[&str]]) -> Meter {
-    meter(name, alternatives, Fold::Last, Some(group))
-}
-
-/// A quantity that comes in increments.
-#[must_use]
-pub fn sum(name: &str, alternatives: &[&[&str]]) -> Meter {
-    meter(name, alternatives, Fold::Sum, None)
-}
-
-fn meter(name: &str, alternatives: &[&[&str]], fold: Fold, group: Option<&str>) -> Meter {
-    Meter {
-        name: name.to_owned(),
-        alternatives: alternatives.iter().map(|alternative| owned(alternative)).collect(),
-        fold,
-        group: group.map(str::to_owned),
-    }
-}
-
-fn owned(pointers: &[&str]) -> Vec<String> {
-    pointers.iter().map(|&pointer| pointer.to_owned()).collect()
-}
+use aiproxy_plugin_sdk::Meter;
 
 /// Chat, completions, embeddings, rerank, responses and images in OpenAI's format.
 #[must_use]
 pub fn openai() -> Vec<Meter> {
     vec![
-        last(
+        Meter::last(
             "input",
             &[
                 &["/usage/prompt_tokens"],
@@ -51,8 +20,11 @@ pub fn openai() -> Vec<Meter> {
                 &["/usage/total_tokens"],
             ],
         ),
-        last("output", &[&["/usage/completion_tokens"], &["/usage/output_tokens"], &["/response/usage/output_tokens"]]),
-        last(
+        Meter::last(
+            "output",
+            &[&["/usage/completion_tokens"], &["/usage/output_tokens"], &["/response/usage/output_tokens"]],
+        ),
+        Meter::last(
             "cached-input",
             &[
                 &["/usage/prompt_tokens_details/cached_tokens"],
@@ -62,7 +34,7 @@ pub fn openai() -> Vec<Meter> {
                 &["/usage/prompt_cache_hit_tokens"],
             ],
         ),
-        last(
+        Meter::last(
             "reasoning",
             &[
                 &["/usage/completion_tokens_details/reasoning_tokens"],
@@ -71,7 +43,7 @@ pub fn openai() -> Vec<Meter> {
             ],
         ),
         // Transcriptions that are billed by time.
-        last("seconds", &[&["/usage/seconds"]]),
+        Meter::last("seconds", &[&["/usage/seconds"]]),
     ]
 }
 
@@ -79,7 +51,7 @@ pub fn openai() -> Vec<Meter> {
 #[must_use]
 pub fn anthropic() -> Vec<Meter> {
     vec![
-        last(
+        Meter::last(
             "input",
             &[
                 &["/usage/input_tokens", "/usage/cache_read_input_tokens", "/usage/cache_creation_input_tokens"],
@@ -90,8 +62,11 @@ pub fn anthropic() -> Vec<Meter> {
                 ],
             ],
         ),
-        last("output", &[&["/usage/output_tokens"], &["/message/usage/output_tokens"]]),
-        last("cached-input", &[&["/usage/cache_read_input_tokens"], &["/message/usage/cache_read_input_tokens"]]),
+        Meter::last("output", &[&["/usage/output_tokens"], &["/message/usage/output_tokens"]]),
+        Meter::last(
+            "cached-input",
+            &[&["/usage/cache_read_input_tokens"], &["/message/usage/cache_read_input_tokens"]],
+        ),
     ]
 }
 
@@ -99,8 +74,8 @@ pub fn anthropic() -> Vec<Meter> {
 /// `conversation.item.input_audio_transcription.completed` that of the model that wrote down what it heard.
 #[must_use]
 pub fn realtime() -> Vec<Meter> {
-    let by_response = |name, alternatives| last_by("/response/id", name, alternatives);
-    let by_item = |name, alternatives| last_by("/item_id", name, alternatives);
+    let by_response = |name, alternatives| Meter::last(name, alternatives).grouped_by("/response/id");
+    let by_item = |name, alternatives| Meter::last(name, alternatives).grouped_by("/item_id");
     vec![
         by_response("input", &[&["/response/usage/input_tokens"]]),
         by_response("output", &[&["/response/usage/output_tokens"]]),

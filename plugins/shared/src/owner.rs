@@ -4,8 +4,9 @@
 //! found. But providers add models and paths daily, and a key with one channel has nobody else to ask: so only what
 //! cannot be a provider's own is declined, and what nobody knows is sent. Incomplete by nature, and harmlessly so.
 
+use aiproxy_plugin_sdk::{Presented, Request};
+
 use crate::short::first_segment;
-use crate::{Presented, Request};
 
 /// Who serves a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,13 +4,45 @@
 //! then the longest. `websocket_endpoints` maps a name to the path of a socket: a client that opens `/NAME` is led
 //! there. Of a full URL only path and query are used: where a channel goes is said by its URLs, and by nothing else.
 
-use serde_json::Value;
+use std::fmt;
 
-use crate::Transport;
-use crate::settings::{Object, kind};
+use aiproxy_plugin_sdk::Transport;
+use aiproxy_plugin_sdk::settings::Table;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-pub const PATH_REWRITE: &str = "path_rewrite";
-pub const WEBSOCKET_ENDPOINTS: &str = "websocket_endpoints";
+/// The setting `path_rewrite`.
+pub type PathRewrites = Table<FromPath, ToPath>;
+
+/// The setting `websocket_endpoints`.
+pub type SocketRewrites = Table<String, ToPath>;
+
+/// Both tables, for a plugin that has no other settings.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    path_rewrite: PathRewrites,
+    websocket_endpoints: SocketRewrites,
+}
+
+/// The path to rewrite, as the operator writes it.
+#[derive(Debug, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct FromPath(String);
+
+impl TryFrom<String> for FromPath {
+    type Error = &'static str;
+
+    fn try_from(path: String) -> Result<Self, Self::Error> {
+        if path.starts_with('/') { Ok(Self(path)) } else { Err("the path to rewrite must begin with `/`") }
+    }
+}
+
+/// A path, with its own query if it has one; of a full URL only these are left.
+#[derive(Debug)]
+pub struct ToPath {
+    path: String,
+    query: Option<String>,
+}
 
 /// Both tables of one channel.
 #[derive(Debug, Default)]
@@ -27,30 +59,26 @@ pub struct Rewrite {
     query: Option<String>,
 }
 
+impl From<Settings> for Rewrites {
+    fn from(settings: Settings) -> Self {
+        Self::new([settings.path_rewrite], settings.websocket_endpoints)
+    }
+}
+
 impl Rewrites {
-    /// Reads `path_rewrite` (and further tables of the same form, which come first) and `websocket_endpoints`.
-    pub fn read(settings: &Object, further: &[&str]) -> Result<Self, String> {
+    /// From the tables as they were set; what a path table says before another wins.
+    pub fn new<const N: usize>(paths: [PathRewrites; N], sockets: SocketRewrites) -> Self {
         let mut rewrites = Self::default();
-        for table in further.iter().copied().chain([PATH_REWRITE]) {
-            let Some(object) = settings.object(table)? else { continue };
-            for (from, to) in object.entries() {
-                let place = object.place(from);
-                if !from.starts_with('/') {
-                    return Err(format!("{place}: the path to rewrite must begin with `/`"));
-                }
-                if !rewrites.paths.iter().any(|known| known.from == from) {
-                    rewrites.paths.push(Rewrite::new(from.to_owned(), to, &place)?);
-                }
+        for (FromPath(from), to) in paths.into_iter().flatten() {
+            if !rewrites.paths.iter().any(|known| known.from == from) {
+                rewrites.paths.push(Rewrite::new(from, to));
             }
         }
         rewrites.paths.sort_by_key(|rewrite| std::cmp::Reverse(rewrite.from.len()));
-        if let Some(object) = settings.object(WEBSOCKET_ENDPOINTS)? {
-            for (name, to) in object.entries() {
-                let from = format!("/{}", name.trim_start_matches('/'));
-                rewrites.sockets.push(Rewrite::new(from, to, &object.place(name))?);
-            }
+        for (name, to) in sockets {
+            rewrites.sockets.push(Rewrite::new(format!("/{}", name.trim_start_matches('/')), to));
         }
-        Ok(rewrites)
+        rewrites
     }
 
     /// Takes out the path rewrites that `impossible` points at, and gives them.
@@ -74,17 +102,8 @@ impl Rewrites {
 }
 
 impl Rewrite {
-    fn new(from: String, to: &Value, place: &str) -> Result<Self, String> {
-        let Value::String(to) = to else { return Err(format!("{place}: expected a path, found {}", kind(to))) };
-        let to = match to.split_once("://") {
-            Some(("ws" | "wss" | "http" | "https", rest)) => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
-            _ => to.as_str(),
-        };
-        let (to, query) = to.split_once('?').map_or((to, None), |(to, query)| (to, Some(query.to_owned())));
-        if !to.starts_with('/') || to.bytes().any(|byte| byte <= b' ' || byte == b'#' || byte == 0x7f) {
-            return Err(format!("{place}: expected a path that begins with `/` and has no spaces, found `{to}`"));
-        }
-        Ok(Self { from, to: to.to_owned(), query })
+    fn new(from: String, to: ToPath) -> Self {
+        Self { from, to: to.path, query: to.query }
     }
 
     /// What follows `from`, if the path begins with it and it ends at the end of a segment.
@@ -101,18 +120,56 @@ impl Rewrite {
     }
 }
 
+impl<'de> Deserialize<'de> for ToPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(ToPathVisitor)
+    }
+}
+
+struct ToPathVisitor;
+
+impl Visitor<'_> for ToPathVisitor {
+    type Value = ToPath;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a path")
+    }
+
+    fn visit_str<E: Error>(self, to: &str) -> Result<ToPath, E> {
+        let to = match to.split_once("://") {
+            Some(("ws" | "wss" | "http" | "https", rest)) => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
+            _ => to,
+        };
+        let (path, query) = to.split_once('?').map_or((to, None), |(path, query)| (path, Some(query.to_owned())));
+        if !path.starts_with('/') || path.bytes().any(|byte| byte <= b' ' || byte == b'#' || byte == 0x7f) {
+            let message = format!("expected a path that begins with `/` and has no spaces, found `{path}`");
+            return Err(E::custom(message));
+        }
+        Ok(ToPath { path: path.to_owned(), query })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct TwoTables {
+        rewrites: PathRewrites,
+        path_rewrite: PathRewrites,
+        websocket_endpoints: SocketRewrites,
+    }
 
     fn rewrites(value: &Value) -> Result<Rewrites, String> {
-        Rewrites::read(&Object::root(value, &["rewrites", PATH_REWRITE, WEBSOCKET_ENDPOINTS])?, &["rewrites"])
+        let settings: TwoTables = aiproxy_plugin_sdk::settings::from_json(&value.to_string())?;
+        Ok(Rewrites::new([settings.rewrites, settings.path_rewrite], settings.websocket_endpoints))
     }
 
     #[test]
     fn the_exact_path_wins_then_the_longest_prefix_that_ends_a_segment() {
-        let table = rewrites(&json!({PATH_REWRITE: {
+        let table = rewrites(&json!({"path_rewrite": {
             "/chat": "/short", "/chat/completions": "/long", "/chat/completions/x": "/exact", "/v9/": "/root/", "_note": 1,
         }}))
         .unwrap();
@@ -134,13 +191,13 @@ mod tests {
 
     #[test]
     fn the_first_table_wins() {
-        let table = rewrites(&json!({PATH_REWRITE: {"/a": "/old"}, "rewrites": {"/a": "/new"}})).unwrap();
+        let table = rewrites(&json!({"path_rewrite": {"/a": "/old"}, "rewrites": {"/a": "/new"}})).unwrap();
         assert_eq!(table.apply(Transport::Http, "/a", None), Some(("/new".into(), None)));
     }
 
     #[test]
     fn the_clients_query_follows_the_rewrites_own() {
-        let table = rewrites(&json!({PATH_REWRITE: {"/a": "/b?x=1", "/c": "/d"}})).unwrap();
+        let table = rewrites(&json!({"path_rewrite": {"/a": "/b?x=1", "/c": "/d"}})).unwrap();
         assert_eq!(table.apply(Transport::Http, "/a", Some("y=2")), Some(("/b".into(), Some("x=1&y=2".into()))));
         assert_eq!(table.apply(Transport::Http, "/a", None), Some(("/b".into(), Some("x=1".into()))));
         assert_eq!(table.apply(Transport::Http, "/c", Some("y=2")), Some(("/d".into(), Some("y=2".into()))));
@@ -148,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_named_socket_leads_to_its_path_and_only_sockets_go_there() {
-        let table = rewrites(&json!({WEBSOCKET_ENDPOINTS: {
+        let table = rewrites(&json!({"websocket_endpoints": {
             "speech": "/api-ws/v1/inference", "/live": "wss://elsewhere.example/api-ws/v1/realtime?model=m",
         }}))
         .unwrap();
@@ -163,12 +220,18 @@ mod tests {
     fn what_is_no_path_is_refused_with_its_place() {
         for (settings, expected) in [
             (
-                json!({PATH_REWRITE: {"chat": "/x"}}),
+                json!({"path_rewrite": {"chat": "/x"}}),
                 "settings.path_rewrite.chat: the path to rewrite must begin with `/`",
             ),
-            (json!({PATH_REWRITE: {"/chat": 1}}), "settings.path_rewrite[\"/chat\"]: expected a path, found a number"),
-            (json!({PATH_REWRITE: {"/chat": "x y"}}), "settings.path_rewrite[\"/chat\"]: expected a path that begins"),
-            (json!({WEBSOCKET_ENDPOINTS: {"a": "b"}}), "settings.websocket_endpoints.a: expected a path that begins"),
+            (
+                json!({"path_rewrite": {"/chat": 1}}),
+                "settings.path_rewrite[\"/chat\"]: expected a path, found a number",
+            ),
+            (
+                json!({"path_rewrite": {"/chat": "x y"}}),
+                "settings.path_rewrite[\"/chat\"]: expected a path that begins",
+            ),
+            (json!({"websocket_endpoints": {"a": "b"}}), "settings.websocket_endpoints.a: expected a path that begins"),
         ] {
             let error = rewrites(&settings).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
