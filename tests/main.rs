@@ -11,6 +11,7 @@ mod default_plugins;
 mod edits;
 mod errors;
 mod framing;
+mod frozen;
 mod hot_swap;
 mod http;
 mod identity;
