@@ -7,6 +7,41 @@ use crate::{Caller, Candidate, Profile, Refusal, Request, settings};
 /// A router: it orders the channels that could take a request. One value lives in one instance of the component.
 ///
 /// It is asked after the channels' plugins: its candidates are the channels whose plugin sends the request.
+///
+/// ```
+/// use aiproxy_plugin_sdk::{Caller, Candidate, Profile, Refusal, Request, Router, router_plugin};
+///
+/// /// Available channels only, the quickest first.
+/// struct Quickest;
+///
+/// router_plugin!(Quickest);
+///
+/// impl Router for Quickest {
+///     type Settings = ();
+///
+///     fn configure(_settings: ()) -> Result<(Self, Profile), String> {
+///         Ok((Self, Profile::default()))
+///     }
+///
+///     fn route(&self, _: Request, _: Caller, mut candidates: Vec<Candidate>) -> Result<Vec<String>, Refusal> {
+///         candidates.retain(|candidate| candidate.available);
+///         if candidates.is_empty() {
+///             return Err(Refusal::new(503, "all_are_down", "no channel is available; try again later"));
+///         }
+///         let latency = |candidate: &Candidate| candidate.signal("latency-ms").unwrap_or(0.0);
+///         candidates.sort_by(|left, right| latency(left).total_cmp(&latency(right)));
+///         Ok(candidates.into_iter().map(|candidate| candidate.channel).collect())
+///     }
+/// }
+///
+/// use aiproxy_plugin_sdk::testing::{caller, candidate, configure_router, request};
+///
+/// let (router, _) = configure_router::<Quickest>("{}").unwrap();
+/// let slow = Candidate { signals: vec![("latency-ms".into(), 900.0)], ..candidate("slow") };
+/// let down = Candidate { available: false, ..candidate("down") };
+/// let order = router.route(request("POST", "/v1/x"), caller("alice"), vec![slow, down, candidate("new")]);
+/// assert_eq!(order.unwrap(), ["new", "slow"]);
+/// ```
 pub trait Router: Sized {
     /// What the operator writes in the router's `settings`; `()` for a router that takes none. [`settings`] says how it
     /// is read.

@@ -17,6 +17,34 @@
 //! - A value that must be checked is a type of its own with `#[serde(try_from = "String")]`: its error comes out behind
 //!   the value's place.
 //! - Settings that may be left out are `Option`s or have `#[serde(default)]`.
+//!
+//! ```
+//! use aiproxy_plugin_sdk::settings::{Table, from_json};
+//! use serde::Deserialize;
+//!
+//! #[derive(Deserialize)]
+//! struct Settings {
+//!     /// A client's path → the provider's.
+//!     paths: Table<Path, Path>,
+//! }
+//!
+//! #[derive(Deserialize)]
+//! #[serde(try_from = "String")]
+//! struct Path(String);
+//!
+//! impl TryFrom<String> for Path {
+//!     type Error = String;
+//!
+//!     fn try_from(text: String) -> Result<Self, String> {
+//!         if text.starts_with('/') { Ok(Self(text)) } else { Err(format!("`{text}` does not begin with `/`")) }
+//!     }
+//! }
+//!
+//! let settings: Settings = from_json(r#"{"paths": {"/chat": "/v1/chat", "_note": "for old clients"}}"#).unwrap();
+//! assert_eq!(settings.paths.0.len(), 1);
+//! let error = from_json::<Settings>(r#"{"paths": {"/chat": "v1/chat"}}"#).err().unwrap();
+//! assert_eq!(error, "settings.paths[\"/chat\"]: `v1/chat` does not begin with `/`");
+//! ```
 
 mod error;
 mod node;
