@@ -1,4 +1,4 @@
-//! Builds the default plugins and embeds them: `EMBEDDED` in `$OUT_DIR/embedded.rs`.
+//! Builds the default plugins and embeds them: `EMBEDDED` and `ROUTERS` in `$OUT_DIR/embedded.rs`.
 //!
 //! The plugins are crates of this workspace for another target, which cargo cannot yet build as a dependency; so this
 //! drives a second cargo. That one has a target folder of its own (the outer cargo holds the lock of the usual one), and
@@ -12,7 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Channels' plugins.
 const PLUGINS: &[&str] = &["bailian", "gemini", "openai"];
+const ROUTERS: &[&str] = &["least-busy", "spread"];
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "guest";
 
@@ -35,7 +37,7 @@ fn main() {
 /// Says what the plugins are made of.
 fn watch(workspace: &Path) {
     let mut sources = vec!["Cargo.toml".into(), "Cargo.lock".into(), "rust-toolchain.toml".into(), "wit".into()];
-    for crate_name in PLUGINS.iter().chain(&["sdk", "shared"]) {
+    for crate_name in PLUGINS.iter().chain(ROUTERS).chain(&["sdk", "shared"]) {
         sources.push(format!("plugins/{crate_name}/Cargo.toml"));
         sources.push(format!("plugins/{crate_name}/src"));
     }
@@ -95,7 +97,7 @@ fn build(workspace: &Path, folder: &Path) -> Result<PathBuf, String> {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
     cargo.current_dir(workspace).args(["build", "--locked", "--profile", PROFILE, "--target", TARGET, "--lib"]);
     cargo.arg("--target-dir").arg(folder);
-    for plugin in PLUGINS {
+    for plugin in PLUGINS.iter().chain(ROUTERS) {
         cargo.arg("--package").arg(format!("aiproxy-plugin-{plugin}"));
     }
     let output = cleaned(&mut cargo).output().map_err(|error| format!("cannot run cargo for the plugins: {error}"))?;
@@ -133,14 +135,20 @@ fn cleaned(command: &mut Command) -> &mut Command {
 
 /// Copies the components, so that another profile's build cannot change them under this one, and lists them.
 fn embed(folder: &Path, out: &Path) -> Result<(), String> {
-    let mut list = String::from("/// Name and component.\npub static EMBEDDED: &[(&str, &[u8])] = &[\n");
-    for plugin in PLUGINS {
-        let (from, to) = (folder.join(format!("{plugin}.wasm")), out.join(format!("{plugin}.wasm")));
-        let bytes = fs::read(&from).map_err(|error| format!("cannot read {}: {error}", from.display()))?;
-        write_if_changed(&to, &bytes)?;
-        writeln!(list, "    ({plugin:?}, include_bytes!({:?})),", to.display().to_string()).expect("a string takes it");
+    let mut list = String::new();
+    for (name, plugins) in [("EMBEDDED", PLUGINS), ("ROUTERS", ROUTERS)] {
+        writeln!(list, "/// Name and component.\npub static {name}: &[(&str, &[u8])] = &[").expect("a string takes it");
+        for plugin in plugins {
+            // Cargo names it after the crate, in which a hyphen is none.
+            let from = folder.join(format!("{}.wasm", plugin.replace('-', "_")));
+            let to = out.join(format!("{plugin}.wasm"));
+            let bytes = fs::read(&from).map_err(|error| format!("cannot read {}: {error}", from.display()))?;
+            write_if_changed(&to, &bytes)?;
+            writeln!(list, "    ({plugin:?}, include_bytes!({:?})),", to.display().to_string())
+                .expect("a string takes it");
+        }
+        list.push_str("];\n");
     }
-    list.push_str("];\n");
     write_if_changed(&out.join("embedded.rs"), list.as_bytes())
 }
 

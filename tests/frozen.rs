@@ -84,3 +84,17 @@ async fn a_channel_plugin_built_against_0_1_0_serves() {
     let reply = post(gateway.address, "/v2/chat/completions", r#"{"model": "small"}"#).await;
     assert_eq!((reply.status.as_u16(), reply.code().as_str()), (404, "no_channel_for_request"));
 }
+
+#[tokio::test]
+async fn a_router_built_against_0_1_0_serves() {
+    let upstream = Upstream::echo().await;
+    let keys = json!([{"proxy_key": KEY, "id": "tester", "channels": ["low", "c"]}]);
+    let mut low = crate::support::channel(&upstream.url());
+    (low["priority"], low["settings"]) = (json!(-1), json!({"plan": {"path": "/low"}}));
+    let conf = Conf::new(&upstream.url()).channel("low", low).keys(keys).gateway("router", json!({"plugin": "frozen"}));
+    conf.plugin("frozen", &read("tests/frozen/router-0.1.0.wasm"));
+    let gateway = Gateway::start(conf).await;
+    let reply = post(gateway.address, "/v1/x", "{}").await;
+    assert_eq!((reply.status.as_u16(), reply.echoed_line()), (200, "POST /v1/x"));
+    assert_eq!(gateway.stats().await["router"]["fallbacks"], 0);
+}

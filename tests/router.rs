@@ -152,3 +152,55 @@ async fn a_router_that_cannot_be_configured_is_refused_and_the_old_one_serves_on
     gateway.until("there is no router", |stats| stats["router"].is_null()).await;
     assert_eq!(ask(&gateway, KEY, "/x", None).await.text(), "a");
 }
+
+/// The routers inside the binary.
+mod embedded {
+    use super::*;
+
+    async fn gateway(router: Value) -> (Gateway, Vec<Upstream>) {
+        let (conf, upstreams) = conf("").await;
+        (Gateway::start(conf.gateway("router", router)).await, upstreams)
+    }
+
+    #[tokio::test]
+    async fn least_busy_leads_away_from_a_channel_at_work() {
+        let (feed, body) = crate::support::stream();
+        let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
+        let busy = Upstream::start(move |_| {
+            let body = body.lock().expect("no panic").take();
+            async move { body.map_or_else(|| reply(200, "busy"), http::Response::new) }
+        })
+        .await;
+        let idle = Upstream::start(|_| async { reply(200, "idle") }).await;
+        let channels = json!({"busy": channel(&busy.url()), "idle": channel(&idle.url())});
+        let keys = json!([{"proxy_key": KEY, "id": "tester", "channels": ["busy", "idle"]}]);
+        let conf = Conf::new("http://127.0.0.1:1").channels(channels).keys(keys);
+        let gateway = Gateway::start(conf.gateway("router", json!({"plugin": "least-busy"}))).await;
+        let mut streaming = crate::support::Raw::connect(gateway.address).await;
+        streaming.write(crate::support::request("GET /x", &[])).await;
+        feed.send(Ok(hyper::body::Frame::data("begun".into()))).expect("the reply is wanted");
+        streaming.read_until("begun").await;
+        for _ in 0..5 {
+            assert_eq!(ask(&gateway, KEY, "/x", None).await.text(), "idle");
+        }
+    }
+
+    #[tokio::test]
+    async fn spread_gives_the_same_caller_the_same_channel() {
+        for (percent, served) in [(json!({"c": 100}), "c"), (json!({"b": 100, "c": 0}), "b")] {
+            let router = json!({"plugin": "spread", "settings": {"percent": percent}});
+            let (gateway, _upstreams) = gateway(router).await;
+            for _ in 0..5 {
+                assert_eq!(ask(&gateway, KEY, "/x", None).await.text(), served);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn settings_that_it_does_not_take_are_said_with_their_place() {
+        let (gateway, _upstreams) = gateway(json!({"plugin": "spread"})).await;
+        let router = json!({"plugin": "spread", "settings": {"percent": {"a": 60, "b": 60}}});
+        gateway.conf.write_file("gateway.json", &json!({"access_log": "off", "router": router}).to_string());
+        gateway.refuses("gateway.json", "settings.percent").await;
+    }
+}

@@ -134,7 +134,7 @@ impl Loader {
             self.plugins.accept_candidates(&needed, |plugin| assembled.is_on_trial(plugin));
         } else {
             // Which ones are meant cannot be told: those that are there shall at least load.
-            let named = Needed::named(self.plugins.names_in_folder());
+            let named = Needed::named(self.plugins.names_in_folder(), gateway.router.as_ref());
             let failures = self.plugins.scan(&self.engine, &named, Depth::All).failures;
             broken.extend(failures.into_iter().map(|(name, reason)| (self.plugins.label(&name), reason)));
         }

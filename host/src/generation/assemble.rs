@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::plugins::{AnyVersion, Standing};
+use super::plugins::{AnyVersion, Part, Standing};
 use super::{ChannelState, Channels, Loader, Trial};
 use crate::config::{Channel, Gateway, Router, Sandbox};
 use crate::plugin::{Deployed, Version};
@@ -42,7 +42,7 @@ impl Loader {
         for channel in channels {
             let served = match standings.get(&channel.plugin) {
                 _ if !channel.active => Err("the channel is disabled".to_owned()),
-                None => Err(self.plugins.why_missing(&channel.plugin)),
+                None => Err(self.plugins.why_missing(&channel.plugin, Part::Channel)),
                 Some(standing) => self.served(channel, standing, sandbox(gateway, &channel.plugin)),
             };
             let (deployed, trial) = match served {
@@ -123,7 +123,7 @@ impl Loader {
         sandbox: &Sandbox,
     ) -> Result<Arc<Deployed<Router>>, String> {
         let version = match standing.map(|standing| &standing.newest) {
-            None => return Err(self.plugins.why_missing(&router.plugin)),
+            None => return Err(self.plugins.why_missing(&router.plugin, Part::Router)),
             Some(AnyVersion::Channel(_)) => return Err("a channel uses it too: a plugin is one of the two".to_owned()),
             Some(AnyVersion::Router(version)) => version,
         };

@@ -83,9 +83,13 @@ impl Needed {
         Self { parts, canaries: canaries.collect() }
     }
 
-    /// These, for channels.
-    pub fn named(names: HashSet<String>) -> Self {
-        Self { parts: names.into_iter().map(|name| (name, Part::Channel)).collect(), canaries: HashSet::new() }
+    /// These, for channels; but one as the router.
+    pub fn named(names: HashSet<String>, router: Option<&Arc<Router>>) -> Self {
+        let part = |name: &str| {
+            if router.is_some_and(|router| router.plugin == name) { Part::Router } else { Part::Channel }
+        };
+        let parts = names.into_iter().map(|name| (name.clone(), part(&name))).collect();
+        Self { parts, canaries: HashSet::new() }
     }
 
     /// All that either names.
@@ -306,9 +310,9 @@ impl Plugins {
         self.entries.retain(|name, _| is_used(name));
     }
 
-    pub fn why_missing(&self, name: &str) -> String {
+    pub fn why_missing(&self, name: &str, part: Part) -> String {
         let entry = self.entries.get(name);
-        entry.and_then(|entry| entry.error.clone()).unwrap_or_else(|| missing(&self.path(name)))
+        entry.and_then(|entry| entry.error.clone()).unwrap_or_else(|| missing(&self.path(name), part))
     }
 
     pub fn take_news(&mut self) -> Vec<(Level, String, String)> {

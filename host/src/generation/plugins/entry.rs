@@ -11,7 +11,7 @@ use crate::digest::{hex, sha256};
 use crate::generation::conf::Fingerprint;
 use crate::generation::kept::{Kept, short};
 use crate::generation::{Depth, State};
-use crate::plugin::embedded::EMBEDDED;
+use crate::plugin::embedded::{EMBEDDED, ROUTERS};
 use crate::plugin::{Engine, LoadError, Version};
 
 /// The largest known components are Python's, 18 MB.
@@ -132,10 +132,11 @@ impl Entry {
         }
         self.fingerprint = fingerprint;
         let name = wanted.name;
-        let embedded = || EMBEDDED.iter().find(|(embedded, _)| *embedded == name).map(|(_, bytes)| bytes.to_vec());
+        let embedded = || embedded(wanted.part).iter().find(|(known, _)| *known == name);
+        let embedded = || embedded().map(|(_, bytes)| bytes.to_vec());
         let found = match read(path) {
             Ok(Some(bytes)) => Ok((bytes, Source::File)),
-            Ok(None) => embedded().map(|bytes| (bytes, Source::Embedded)).ok_or_else(|| missing(path)),
+            Ok(None) => embedded().map(|bytes| (bytes, Source::Embedded)).ok_or_else(|| missing(path, wanted.part)),
             Err(reason) => Err(reason),
         };
         // The same bytes, once they can be read again, are news.
@@ -210,10 +211,21 @@ fn serving_before(engine: &Arc<Engine>, kept: &mut Kept, wanted: &Wanted<'_>, ha
     loaded.inspect_err(told).ok()
 }
 
-pub fn missing(path: &Path) -> String {
-    let names: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).collect();
+fn embedded(part: Part) -> &'static [(&'static str, &'static [u8])] {
+    match part {
+        Part::Channel => EMBEDDED,
+        Part::Router => ROUTERS,
+    }
+}
+
+pub fn missing(path: &Path, part: Part) -> String {
+    let names: Vec<_> = embedded(part).iter().map(|(name, _)| *name).collect();
+    let (kind, field) = match part {
+        Part::Channel => ("default plugin", "the channel's `plugin`"),
+        Part::Router => ("default router", "`router.plugin`"),
+    };
     format!(
-        "there is no file {} and no default plugin of that name (there are: {}); put the file there, or name another with the channel's `plugin`",
+        "there is no file {} and no {kind} of that name (there are: {}); put the file there, or name another with {field}",
         path.display(),
         names.join(", ")
     )
