@@ -1,10 +1,14 @@
-//! Builds the default plugins and embeds them: `EMBEDDED` and `ROUTERS` in `$OUT_DIR/embedded.rs`.
+//! Builds the default plugins and embeds them: `EMBEDDED` and `ROUTERS` in `$OUT_DIR/embedded.rs`. Lists the templates,
+//! too.
 //!
 //! The plugins are crates of this workspace for another target, which cargo cannot yet build as a dependency; so this
 //! drives a second cargo. That one has a target folder of its own (the outer cargo holds the lock of the usual one), and
 //! none of the outer build's flags: flags for the host's linker, coverage or clippy mean nothing to a component. It
 //! runs only when a source of the plugins changed, from the sources that cargo already has, and never changes
 //! `Cargo.lock`.
+
+#[path = "build/templates.rs"]
+mod templates;
 
 use std::env;
 use std::fmt::Write as _;
@@ -25,7 +29,8 @@ fn main() {
     watch(workspace);
     let built = target_installed()
         .and_then(|()| build(workspace, &guests_folder(&out)))
-        .and_then(|folder| embed(&folder, &out));
+        .and_then(|folder| embed(&folder, &out))
+        .and_then(|()| templates::list(workspace, &out));
     if let Err(message) = built {
         // One directive a line: cargo shows these as errors of its own.
         for line in message.lines() {
@@ -45,7 +50,11 @@ fn watch(workspace: &Path) {
     for source in sources {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
+    for source in templates::sources(workspace) {
+        println!("cargo::rerun-if-changed={}", source.display());
+    }
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
 }
 
 /// `target/guests` beside `target/debug` and `target/release`, so that both share one build; `OUT_DIR` lies in

@@ -1,9 +1,15 @@
 //! Flags and subcommands: what they are called, not what they do.
 
+mod plugin;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use self::plugin::{
+    ChannelArg, CheckFile, New, PluginCommand, PluginOfGateway, Replay, Rollback, Run, SandboxArgs, Setup,
+};
 
 /// A gateway in front of AI providers whose routing logic is sandboxed, hot-swappable WebAssembly components.
 #[derive(Debug, Parser)]
@@ -27,7 +33,7 @@ pub enum Command {
     Check(Check),
     /// Print what would become of a request, without sending anything.
     Explain(Explain),
-    /// Deploy plugins.
+    /// Write plugins and deploy them: start one, check it, ask it, compare it with what was answered before, go back.
     #[command(subcommand)]
     Plugin(PluginCommand),
 }
@@ -93,31 +99,6 @@ pub struct StateOption {
     pub folder: PathBuf,
 }
 
-/// A plugin of a gateway.
-#[derive(Debug, Args)]
-pub struct PluginOfGateway {
-    pub name: String,
-    /// State folder of the gateway, which may be running.
-    #[arg(long, value_name = "DIR", env = "AIPROXY_STATE", default_value = "state")]
-    pub state: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct Rollback {
-    #[command(flatten)]
-    pub plugin: PluginOfGateway,
-    /// The beginning of a version's hash; by default, the version that was accepted before the one that serves.
-    pub version: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PluginCommand {
-    /// Bring an earlier version of a plugin back, and hold the plugin to it until its file gets new content.
-    Rollback(Rollback),
-    /// Have a plugin's file count again after a rollback.
-    Unpin(PluginOfGateway),
-}
-
 #[derive(Debug, Args)]
 pub struct Init {
     /// Folder to write `conf` and `plugins` into; existing files are kept.
@@ -147,6 +128,9 @@ pub struct Explain {
     /// A request header; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
+    /// Print the request's head instead, as JSON: what `plugin run` reads.
+    #[arg(long)]
+    pub json: bool,
     pub method: String,
     /// Path, with the query if there is one.
     pub path: String,

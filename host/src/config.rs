@@ -33,6 +33,7 @@ pub use admin::{Admin, AdminToken};
 use certificate::Certificate;
 pub use file::UsageSource;
 use indexmap::IndexMap;
+pub use name::{NAME_RULE, is_name};
 
 /// The configuration of one generation.
 #[derive(Debug, PartialEq)]
@@ -45,6 +46,7 @@ pub struct Config {
 
 /// A named way to a provider.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, as the operator sets it")]
 pub struct Channel {
     pub id: String,
     pub name: String,
@@ -74,6 +76,8 @@ pub struct Channel {
     pub weight: u32,
     pub timeouts: Timeouts,
     pub usage: UsageSource,
+    /// Whether what the plugin is asked and answers is recorded in the state folder.
+    pub capture: bool,
     /// How a new version of the plugin comes to serve; absent: at once.
     pub canary: Option<Canary>,
 }

@@ -3,6 +3,7 @@
 //! `identify` → `classify` → `decide` (for each candidate: `choose`) → `forward` → `relay` → `settle`. Each stage is a file that takes a value and
 //! gives one; none imports another. [`serve`] never fails: what goes wrong becomes a reply in the one error format.
 
+pub mod capture;
 pub mod choose;
 pub mod classify;
 pub mod cookies;

@@ -15,24 +15,34 @@ mod check;
 mod deployed;
 pub mod embedded;
 mod engine;
+pub mod inspect;
 mod instance;
 mod load;
 mod log;
 mod pool;
+pub mod rehearsal;
 mod role;
 mod store;
+pub mod templates;
 
 pub use self::bindings::Candidate;
 pub use self::bindings::types::{Caller, Field, Fold, Meter, Presented, Request, Reuse, Transport};
-pub use self::check::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Profile, Route};
+pub use self::check::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Profile, Route, visible_header};
 pub use self::deployed::Deployed;
 pub use self::engine::{Engine, EngineOptions};
+pub use self::load::interface::WIT;
+pub use self::load::kind::Kind;
+pub use self::load::mismatch::{Mismatch, REMEDY};
 pub use self::load::{LoadError, Version};
+pub use self::log::{Said, escaped};
 pub use self::pool::Instances;
 pub use self::role::Role;
 
 #[cfg(test)]
 pub mod defaults;
+#[cfg(test)]
+#[path = "../../tests/support/dummies.rs"]
+mod dummies;
 #[cfg(test)]
 #[path = "../../tests/support/guests.rs"]
 mod guests;

@@ -62,6 +62,11 @@ impl StateFolder {
         self.path.join("statistics.sqlite")
     }
 
+    /// Captured decisions.
+    pub fn captures(&self) -> PathBuf {
+        self.path.join("captures")
+    }
+
     /// Compiled plugins.
     pub fn compiled(&self) -> PathBuf {
         self.path.join("compiled")

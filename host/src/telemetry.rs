@@ -16,9 +16,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{AccessLog, Log, LogFormat, Rotation};
 
-use lines::Sink;
-pub use lines::{LineBuffer, LineWriter};
-use rotation::LogFile;
+pub use lines::{LineBuffer, LineWriter, Sink};
+pub use rotation::LogFile;
 
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 static LOG: OnceLock<LineBuffer> = OnceLock::new();
@@ -92,7 +91,7 @@ pub fn access_log(target: &AccessLog, rotation: Option<Rotation>) -> anyhow::Res
         AccessLog::Off => return Ok(None),
         AccessLog::Stdout => Box::new(io::stdout()),
         AccessLog::File(path) => Box::new(
-            LogFile::open(path, rotation)
+            LogFile::open("access log", path, rotation)
                 .with_context(|| format!("the access log {} cannot be opened for appending", path.display()))?,
         ),
     };

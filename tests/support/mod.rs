@@ -3,9 +3,11 @@
 pub mod access_log;
 pub mod ask;
 pub mod binary;
+pub mod captures;
 pub mod client;
 pub mod compiled;
 pub mod conf;
+pub mod dummies;
 pub mod gateway;
 pub mod guests;
 pub mod http2;

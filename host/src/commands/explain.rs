@@ -1,7 +1,7 @@
 //! `aiproxy-host explain`: what would become of a request, and why, without sending anything.
 //!
 //! Runs the exchange's own stages on the real configuration and plugins, up to the point where something would be sent.
-//! Secrets are masked; the proxy key is named by its id, so that it need not be typed into a shell's history.
+//! Secrets are masked; with `--json`, the head that plugins are asked about is printed instead. The proxy key is named by its id, so that it need not be typed into a shell's history.
 
 use std::sync::Arc;
 
@@ -48,13 +48,17 @@ pub fn run(options: &Explain) -> anyhow::Result<()> {
     let status = loader.status();
     let shared = Arc::new(Shared::new(generation, status.clone(), Arc::new(Registry::new(1)), Asker::nobody())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let lines = runtime.block_on(async {
+    let story = runtime.block_on(async {
         let tls = Tls::new(shared.current.load().config.gateway.trusted_ca.as_deref())?;
         let worker = Worker::new(shared, 0, Upstream::new(tls, Limits::default()), None);
-        let story = explain(&worker, key.clone(), form, &parts, body).await;
-        anyhow::Ok(told(&story, &key, &parts, &status))
+        anyhow::Ok(explain(&worker, key.clone(), form, &parts, body).await)
     })?;
-    for (label, text) in lines {
+    if options.json {
+        let head = story.head.as_ref().context("no channel's plugin was asked; without --json it is said why")?;
+        say(format!("{:#}", head.to_json()));
+        return Ok(());
+    }
+    for (label, text) in told(&story, &key, &parts, &status) {
         say(format!("{label:<10} {text}"));
     }
     Ok(())

@@ -13,6 +13,7 @@ use tracing::Level;
 
 use crate::cli::{Serve, Sources};
 use crate::config;
+use crate::exchange::capture::Captures;
 use crate::exchange::worker::Shared;
 use crate::generation::kept::Kept;
 use crate::generation::watch::Watcher;
@@ -113,7 +114,9 @@ impl Gateway {
         let statistics = Statistics::start(registry.clone(), Some(state.statistics()))?;
         let started = format!("version {} began to serve", env!("CARGO_PKG_VERSION"));
         registry.events.add(stats::Level::Info, "start", "gateway", &started, 1);
-        let shared = Arc::new(Shared::new(generation, loader.status(), registry, statistics.asker())?);
+        let mut shared = Shared::new(generation, loader.status(), registry, statistics.asker())?;
+        shared.captures = Captures::into(state.captures());
+        let shared = Arc::new(shared);
         let (swap, swapped) = watch::channel(1);
         let watcher = Watcher::start(loader, state.requests(), shared.clone(), swap)?;
         let reload = Box::new(watcher.reloader());
@@ -128,6 +131,8 @@ impl Gateway {
 
     /// Serves until a command stops it.
     pub fn run(self, listener: TcpListener, commands: Commands) -> anyhow::Result<()> {
-        server::run(listener, &self.parts, commands)
+        let ended = server::run(listener, &self.parts, commands);
+        self.parts.shared.captures.finish();
+        ended
     }
 }

@@ -146,6 +146,7 @@ impl Draft<'_, '_> {
                 percent: canary.percent.unwrap_or(CANARY_PERCENT),
                 window: Duration::from_secs_f64(canary.minutes.unwrap_or(CANARY_MINUTES) * 60.0),
             }),
+            capture: file.capture.unwrap_or(false),
         }
     }
 

@@ -90,6 +90,8 @@ pub struct ChannelFile {
     /// How a stream's usage comes to be known: `read` what the provider says (the default), or `ask` for it where the
     /// client does not, and take the extra chunk out of the reply again.
     pub usage: Option<UsageSource>,
+    /// Record the head of every request that the plugin is asked about, with its answer, for `plugin replay`; default false.
+    pub capture: Option<bool>,
     /// A new version of the plugin first serves a share of the exchanges, and is withdrawn if it does worse.
     pub canary: Option<CanaryFile>,
 }

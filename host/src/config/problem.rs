@@ -114,7 +114,7 @@ fn escaped(c: char) -> Vec<char> {
 }
 
 /// The known name that a misspelt one was probably meant to be.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .max_by(|(a, _), (b, _)| a.total_cmp(b))

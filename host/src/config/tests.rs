@@ -82,7 +82,7 @@ fn a_channel_has_defaults_for_everything_but_its_url() {
     let a = sound(r#""_note": [1], "api_url": "http://h:8080/v1/""#);
     assert_eq!((a.name.as_str(), a.plugin.as_str(), a.settings.as_str()), ("a", "a", "{}"));
     assert_eq!((a.priority, a.weight, a.active, a.supports_websocket), (0, 0, true, false));
-    assert_eq!(a.usage, UsageSource::Read);
+    assert_eq!((a.usage, a.capture), (UsageSource::Read, false));
     assert_eq!(a.key_missing.as_deref(), Some("channels.a.api_key is not given"));
     assert!(a.secrets.is_empty() && a.endpoints.is_empty());
     assert_eq!(format!("{:?}", a.websocket), "http://h:8080/v1 (Host: h:8080, proxy: None)");
@@ -97,7 +97,7 @@ fn every_field_of_a_channel_arrives() {
         "base_url": "https://${HOST}/p", "websocket_url": "ws://sockets.example:81", "host": "Front.example:8443",
         "priority": -3, "weight": 7, "endpoints": {"upload": "https://up.example/u"}, "status": "inactive",
         "proxy": "socks5://u:${KEY}@p.example", "first_byte_timeout_ms": 5, "idle_timeout_ms": 6, "ssl": true,
-        "usage": "ask""#,
+        "usage": "ask", "capture": true"#,
     );
     assert_eq!(a.settings, r#"{"z":1,"b":{"c":null},"websocket_endpoints":{"/r":"/s"}}"#);
     assert_eq!((a.name.as_str(), a.plugin.as_str(), a.priority, a.weight), ("A", "openai", -3, 7));
@@ -120,7 +120,7 @@ fn every_field_of_a_channel_arrives() {
     );
     assert_eq!(a.http.proxy.as_ref().unwrap().login, Some(("u".to_owned(), Secret::new("sk-from-environment"))));
     assert_eq!((a.timeouts.first_byte, a.timeouts.idle), (Duration::from_millis(5), Duration::from_millis(6)));
-    assert_eq!(a.usage, UsageSource::Ask);
+    assert_eq!((a.usage, a.capture), (UsageSource::Ask, true));
     assert_eq!(sound(&format!(r#""usage": "read", {URL}"#)).usage, UsageSource::Read);
 }
 

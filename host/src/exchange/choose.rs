@@ -12,6 +12,7 @@ use http::Method;
 use http::request::Parts;
 
 use crate::error::{Failure, Kind};
+use crate::exchange::capture::Capture;
 use crate::exchange::classify::{self, Fields};
 use crate::exchange::decide::{self, Contender, Decided, Refusals};
 use crate::exchange::identify::{Form, Identified};
@@ -142,7 +143,11 @@ async fn ask(
     let model = record.model.clone();
     let request_id = settle.request_id;
     let key = &asked.identified.key;
+    let capture = Capture::begin(&contender, &record, &asked.parts.headers, key);
     let answer = decide::ask(&contender, record, key, &request_id, &mut settle.plugin).await;
+    if let Some(capture) = capture {
+        capture.end(&worker.shared.captures, &contender, &answer, &request_id);
+    }
     contender.note(&answer);
     let answer = answer?;
     Ok((!matches!(*answer, Answer::Decline)).then_some(Planned { contender, answer, model }))

@@ -9,6 +9,7 @@ use http::request::Parts;
 
 use crate::config::ProxyKey;
 use crate::error::Failure;
+use crate::exchange::capture::Head;
 use crate::exchange::choose::{Asked, record};
 use crate::exchange::classify::{self, Held};
 use crate::exchange::decide::{self, Contender, Decided, Refusals};
@@ -17,7 +18,7 @@ use crate::exchange::plan::Answer;
 use crate::exchange::source::Source;
 use crate::exchange::view::WorkerChannel;
 use crate::exchange::worker::Worker;
-use crate::plugin::Transport;
+use crate::plugin::{Caller, Transport};
 
 /// What one candidate said.
 pub enum Verdict {
@@ -33,6 +34,8 @@ pub struct Story {
     pub asked: Vec<(Rc<WorkerChannel>, Verdict)>,
     pub decided: Option<Decided>,
     pub model: Option<String>,
+    /// With what all that were asked were shown; none where nobody was.
+    pub head: Option<Head>,
 }
 
 /// Asks the key's channels in order, as an exchange would.
@@ -42,9 +45,9 @@ pub async fn explain(worker: &Rc<Worker>, key: Arc<ProxyKey>, form: Form, parts:
     let source = Source::Held(Held::complete(body.unwrap_or_default(), &worker.shared));
     let identified = Identified { key, form, digest: [0; 32] };
     let transport = classify::transport(parts);
-    let mut story = Story { asked: Vec::new(), decided: None, model: None };
+    let mut story = Story { asked: Vec::new(), decided: None, model: None, head: None };
     for candidate in decide::order(worker, candidates) {
-        let (verdict, decided) = ask(&candidate, &identified, parts, transport, &source, &mut story.model).await;
+        let (verdict, decided) = ask(&candidate, &identified, parts, transport, &source, &mut story).await;
         let ends = matches!(verdict, Verdict::Sends | Verdict::Fails(_));
         story.asked.push((candidate, verdict));
         if ends {
@@ -61,7 +64,7 @@ async fn ask(
     parts: &Parts,
     transport: Transport,
     source: &Source,
-    model: &mut Option<String>,
+    story: &mut Story,
 ) -> (Verdict, Option<Decided>) {
     let plugin = match decide::usable(candidate, transport) {
         Ok(plugin) => plugin.clone(),
@@ -70,8 +73,15 @@ async fn ask(
     let contender = Contender { channel: candidate.clone(), plugin, arm: None };
     let asked = Asked { parts, transport, source, identified };
     let plugin = &contender.plugin;
-    let record = record(&asked, &plugin.deployed.profile, plugin.fields.as_ref()).await;
-    model.clone_from(&record.model);
+    let profile = &plugin.deployed.profile;
+    let record = record(&asked, profile, plugin.fields.as_ref()).await;
+    story.model.clone_from(&record.model);
+    if let Some(head) = &mut story.head {
+        head.add(&record, profile);
+    } else {
+        let caller = Caller { id: identified.key.id.clone(), tags: identified.key.tags.clone() };
+        story.head = Some(Head::of(&record, &parts.headers, profile, caller).0);
+    }
     let mut spent = Duration::ZERO;
     let answer = match decide::ask(&contender, record, &identified.key, "explain", &mut spent).await {
         Ok(answer) => answer,

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 
+use crate::exchange::capture::Captures;
 use crate::exchange::sockets::Sockets;
 use crate::exchange::view::View;
 use crate::generation::watch::Wisher;
@@ -27,6 +28,7 @@ pub struct Shared {
     pub stats: Arc<Registry>,
     /// Asks the statistics thread.
     pub asker: Asker,
+    pub captures: Captures,
     /// Client connections, over all workers.
     pub connections: AtomicUsize,
     /// Exchanges between their head and their end, over all workers.
@@ -59,6 +61,7 @@ impl Shared {
             status: ArcSwap::from_pointee(status),
             stats: registry,
             asker,
+            captures: Captures::default(),
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             inspected_bytes: AtomicUsize::new(0),

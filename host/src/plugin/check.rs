@@ -17,6 +17,7 @@ use super::log::escaped;
 use crate::config::{Channel, Endpoint};
 use crate::error::{Failure, Kind};
 
+pub use self::names::visible_header;
 use self::names::{editable_header, is_token, pointer, query_name};
 pub use self::profile::Profile;
 pub use self::route::{Route, route};

@@ -249,10 +249,10 @@ impl<R: Role> Drop for Deployed<R> {
     }
 }
 
-const DIFFERS: &str = "another instance declared another profile: every one must declare the same";
+pub(super) const DIFFERS: &str = "another instance declared another profile: every one must declare the same";
 
 /// In the pool, or beside it while it is full.
-fn build<R: Role>(
+pub(super) fn build<R: Role>(
     engine: &Engine,
     version: &Version<R>,
     subject: &R,

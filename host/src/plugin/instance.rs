@@ -108,9 +108,14 @@ impl<R: Role> Instance<R> {
         found
     }
 
+    /// Of all its memories and tables.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory.bytes
+    }
+
     /// Whether another should take its place as soon as one is ready.
     pub fn is_worn(&self, sandbox: &Sandbox) -> bool {
-        let bytes = self.store.data().memory.bytes;
+        let bytes = self.memory_bytes();
         self.calls >= sandbox.calls_max
             || bytes > self.bytes_configured.saturating_mul(GROWTH_MAX)
                 && bytes - self.bytes_configured >= GROWTH_BYTES_MIN

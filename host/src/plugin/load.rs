@@ -1,12 +1,18 @@
 //! From a file's bytes to a version that can be deployed; or to a reason, in words that help who made the file.
 //!
-//! What cannot be seen here shows at instantiation (a record of another shape) or in `configure`: see
-//! [`super::deployed`].
+//! What cannot be seen here shows at instantiation or in `configure`: see [`super::deployed`].
+
+mod found;
+pub mod imports;
+pub mod interface;
+pub mod kind;
+pub mod mismatch;
 
 use std::sync::OnceLock;
 
 use wasmtime::component::Component;
 
+use self::kind::Kind;
 use super::artifact::Artifact;
 use super::engine::{Allocation, Engine};
 use super::log::escaped;
@@ -16,13 +22,13 @@ use crate::digest::{hex, sha256};
 
 /// The version of `aiproxy:plugin/channel` that this host speaks.
 const INTERFACE: &str = "0.1.0";
-/// The packages of WASI 0.2 that are linked.
-const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+/// How a reason begins for a component whose end is missing.
+pub const CUT_OFF: &str = "the file was cut off, or is being written";
 
 /// Why a file is not a plugin.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct LoadError(String);
+pub struct LoadError(pub(super) String);
 
 /// One accepted content of a plugin's file.
 pub struct Version<R: Role = Channel> {
@@ -63,47 +69,42 @@ impl<R: Role> Version<R> {
 
 /// See [`Engine::load`].
 pub fn load<R: Role>(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Version<R>, LoadError> {
-    look_at_magic(bytes)?;
+    if let Some(fault) = Kind::of(bytes).fault(bytes) {
+        return Err(LoadError(fault.into()));
+    }
     let hash = hex(&sha256(bytes));
-    let (component, is_pooled) = component(engine, bytes, &hash)?;
+    let compiled = component(engine, bytes, &hash)?;
+    look_at_imports(&compiled.0)?;
+    look_at_exports::<R>(&compiled.0)?;
+    mismatch::look(&compiled.0).map_err(|mismatch| LoadError(mismatch.to_string()))?;
+    linked(engine, name, hash, bytes.len(), compiled)
+}
+
+/// The last step, for a component that has been looked at.
+pub(super) fn linked<R: Role>(
+    engine: &Engine,
+    name: &str,
+    hash: String,
+    bytes: usize,
+    compiled: Compiled,
+) -> Result<Version<R>, LoadError> {
+    let (component, is_pooled) = compiled;
     let allocation = if is_pooled { engine.pooled().expect("it was loaded there") } else { engine.on_demand() };
-    look_at_imports(&component)?;
-    look_at_exports::<R>(&component)?;
     let pre = link::<R>(allocation, &component)
         .map_err(|error| LoadError(format!("the component does not fit the interface: {}", one_line(&error))))?;
     let (pooled, on_demand) = if is_pooled { (Some(pre), OnceLock::new()) } else { (None, OnceLock::from(Ok(pre))) };
-    Ok(Version { name: name.to_owned(), hash, bytes: bytes.len(), interface: INTERFACE, pooled, on_demand })
+    Ok(Version { name: name.to_owned(), hash, bytes, interface: INTERFACE, pooled, on_demand })
 }
 
 fn link<R: Role>(allocation: &Allocation, component: &Component) -> wasmtime::Result<R::Pre> {
     R::link(allocation.linker.instantiate_pre(component)?)
 }
 
-/// What the first eight bytes tell, before a compiler sees the file.
-fn look_at_magic(bytes: &[u8]) -> Result<(), LoadError> {
-    let refuse = |reason: &str| Err(LoadError(reason.into()));
-    match bytes {
-        [] => refuse("the file is empty"),
-        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0] => {
-            refuse("the file ends after its 8-byte header: it was cut off, or is being written")
-        }
-        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
-        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => refuse(
-            "this is a core WebAssembly module, not a component: build it for the target wasm32-wasip2, \
-             or wrap it with `wasm-tools component new`",
-        ),
-        [b'\0', b'a', b's', b'm', _, _, _, _, ..] => {
-            refuse("the WebAssembly in this file has an unknown binary version")
-        }
-        [b'\0', ..] if b"\0asm".starts_with(bytes) || bytes.starts_with(b"\0asm") => {
-            refuse("the file ends within its 8-byte header: it was cut off, or is being written")
-        }
-        _ => refuse("this is not a WebAssembly file: it does not begin with \"\\0asm\""),
-    }
-}
+/// And whether it is in the pooled engine.
+pub(super) type Compiled = (Component, bool);
 
 /// Compiled code in the pooled engine, if it fits there (true), else in the other (false).
-fn component(engine: &Engine, bytes: &[u8], hash: &str) -> Result<(Component, bool), LoadError> {
+pub(super) fn component(engine: &Engine, bytes: &[u8], hash: &str) -> Result<Compiled, LoadError> {
     let settings = &engine.on_demand().engine;
     let kept = engine.cache().and_then(|cache| cache.fetch(settings, hash));
     if let Some(component) = kept.and_then(|artifact| take_over(engine, &artifact).ok()) {
@@ -112,7 +113,7 @@ fn component(engine: &Engine, bytes: &[u8], hash: &str) -> Result<(Component, bo
     let artifact = engine.compile(|| Artifact::compile(settings, bytes)).map_err(|error| {
         let error = one_line(&error);
         if ["unexpected end", "unexpected-eof", "out of bounds (bound"].iter().any(|sign| error.contains(sign)) {
-            return LoadError(format!("the file was cut off, or is being written: {error}"));
+            return LoadError(format!("{CUT_OFF}: {error}"));
         }
         if error.contains("async") {
             let advice = "asynchronous functions and WASI 0.3 are not offered: build for WASI 0.2";
@@ -127,7 +128,7 @@ fn component(engine: &Engine, bytes: &[u8], hash: &str) -> Result<(Component, bo
         .map_err(|error| LoadError(format!("the component cannot be used: {}", one_line(&error))))
 }
 
-fn take_over(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<(Component, bool)> {
+fn take_over(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<Compiled> {
     if let Some(Ok(component)) = engine.pooled().map(|pooled| artifact.take_over(&pooled.engine)) {
         return Ok((component, true));
     }
@@ -137,37 +138,24 @@ fn take_over(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<(Componen
 /// Everything must be importable; what is not is named, all of it.
 fn look_at_imports(component: &Component) -> Result<(), LoadError> {
     let ty = component.component_type();
-    let unknown: Vec<&str> = ty.imports(component.engine()).map(|(name, _)| name).filter(|n| !is_offered(n)).collect();
+    let names = ty.imports(component.engine()).map(|(name, _)| name);
+    let unknown: Vec<&str> = names.filter(|name| !imports::is_offered(name)).collect();
     if unknown.is_empty() {
         return Ok(());
     }
     let mut reason =
         format!("the component imports what plugins are not given: {}", escaped(&unknown.join(", "), 1000));
-    if unknown.iter().any(|name| name.starts_with("wasi:http/")) {
-        reason += ". The gateway sends the requests, plugins only decide: build without HTTP (for componentize-js: \
-                   `--disable http --disable fetch-event`)";
-    }
-    if unknown.iter().any(|name| name.starts_with("wasi:") && name.contains("@0.3")) {
-        reason += ". WASI 0.3 is not offered: build for WASI 0.2";
+    let mut remedies: Vec<&str> = unknown.iter().map(|name| imports::remedy(name)).collect();
+    remedies.sort_unstable();
+    remedies.dedup();
+    for remedy in remedies {
+        reason.extend([". ", remedy]);
     }
     Err(LoadError(reason))
 }
 
-fn is_offered(import: &str) -> bool {
-    let wasi = |rest: &str| {
-        let (package, version) = (rest.split('/').next(), rest.rsplit_once('@').map(|(_, version)| version));
-        package.is_some_and(|package| WASI.contains(&package)) && version.is_some_and(|v| v.starts_with("0.2."))
-    };
-    match import.strip_prefix("wasi:") {
-        Some(rest) => wasi(rest),
-        None => ["aiproxy:plugin/types", "aiproxy:plugin/log"]
-            .into_iter()
-            .any(|name| import.strip_prefix(name).and_then(|rest| rest.strip_prefix('@')) == Some(INTERFACE)),
-    }
-}
-
 /// The interface's version stands in the export's own name. Other exports are no matter: toolchains add theirs.
-fn look_at_exports<R: Role>(component: &Component) -> Result<(), LoadError> {
+pub(super) fn look_at_exports<R: Role>(component: &Component) -> Result<(), LoadError> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(component.engine()).map(|(name, _)| name).collect();
     let versions = |of: &str| -> Vec<&str> {

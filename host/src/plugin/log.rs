@@ -18,6 +18,8 @@ use super::bindings::log::Level;
 const LINE_BYTES_MAX: usize = 4096;
 const LINES_A_CALL_MAX: u32 = 64;
 const LINES_A_SECOND_MAX: u64 = 200;
+/// Of a plugin in rehearsal, until they are taken.
+const HEARD_LINES_MAX: usize = 1000;
 
 /// Whose lines they are: shared by all instances of one version on one channel.
 pub struct Speaker {
@@ -29,6 +31,17 @@ pub struct Speaker {
     /// The second that is being counted, in the upper half; lines in it, in the lower.
     window: AtomicU64,
     dropped: AtomicU64,
+    /// Takes the lines in place of the log, for a plugin in rehearsal.
+    ear: Option<Mutex<Vec<Said>>>,
+}
+
+/// A line that a plugin in rehearsal said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// `trace` to `error`; standard output is `info`, standard error `warn`.
+    pub level: &'static str,
+    /// As the log would show it.
+    pub message: String,
 }
 
 impl Speaker {
@@ -40,7 +53,19 @@ impl Speaker {
             started: Instant::now(),
             window: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            ear: None,
         }
+    }
+
+    /// One whose lines are kept until they are taken, and are not logged.
+    pub fn heard(plugin: &str, channel: &str, hash: &str) -> Self {
+        Self { ear: Some(Mutex::default()), ..Self::new(plugin, channel, hash) }
+    }
+
+    /// What was said since this was asked last.
+    pub fn take_heard(&self) -> Vec<Said> {
+        let ear = self.ear.as_ref().map(|ear| ear.lock().unwrap_or_else(PoisonError::into_inner));
+        ear.map(|mut said| std::mem::take(&mut *said)).unwrap_or_default()
     }
 
     /// Whether one more line may be said in this second.
@@ -55,6 +80,13 @@ impl Speaker {
     }
 
     fn say(&self, level: Level, request_id: &str, message: &str) {
+        if let Some(ear) = &self.ear {
+            let mut said = ear.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.len() < HEARD_LINES_MAX {
+                said.push(Said { level: level_name(level), message: escaped(message, LINE_BYTES_MAX) });
+            }
+            return;
+        }
         if !self.may_speak(self.started.elapsed().as_secs()) {
             self.dropped.fetch_add(1, Relaxed);
             return;
@@ -78,6 +110,16 @@ impl Speaker {
             Level::Warn => event!(warn),
             Level::Error => event!(error),
         }
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
     }
 }
 

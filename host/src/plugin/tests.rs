@@ -19,7 +19,7 @@ pub(super) fn engine() -> &'static Arc<Engine> {
     })
 }
 
-fn puppet() -> Arc<Version> {
+pub(super) fn puppet() -> Arc<Version> {
     static VERSION: OnceLock<Arc<Version>> = OnceLock::new();
     VERSION.get_or_init(|| engine().load("puppet", guests::puppet()).unwrap()).clone()
 }
@@ -52,6 +52,7 @@ pub(super) fn channel(settings: &Value) -> Arc<Channel> {
         timeouts: Timeouts { connect: second, first_byte: second, idle: second },
         usage: UsageSource::Read,
         canary: None,
+        capture: false,
     })
 }
 
@@ -72,7 +73,7 @@ pub(super) fn deploy(settings: &Value, sandbox: Sandbox) -> Result<Arc<Deployed>
     Deployed::new(engine(), puppet(), channel(settings), sandbox)
 }
 
-fn request(path: &str) -> Request {
+pub(super) fn request(path: &str) -> Request {
     Request {
         transport: Transport::Http,
         method: "POST".into(),
@@ -336,36 +337,16 @@ fn configure_refuses_a_version_with_its_reason() {
     deploy(&json!({"configure": "print-line"}), sandbox()).unwrap();
 }
 
-/// Exports the right names, with `parts` beside them, and functions of another type.
-fn of_another_shape(parts: &str) -> Vec<u8> {
-    let text = format!(
-        r#"(component
-            (core module $m (func (export "f")) {parts})
-            (core instance $i (instantiate $m))
-            (func $f (canon lift (core func $i "f")))
-            (instance $c (export "configure" (func $f)) (export "decide" (func $f)))
-            (export "aiproxy:plugin/channel@0.1.0" (instance $c)))"#
-    );
-    wat::parse_str(text).unwrap()
-}
-
-#[test]
-fn functions_of_another_shape_are_found_when_instantiated() {
-    let version = engine().load("p", &of_another_shape("")).unwrap();
-    let refusal = Deployed::new(engine(), version, channel(&json!({})), sandbox()).err().unwrap();
-    assert!(refusal.contains("does not fit the interface"), "{refusal}");
-}
-
 #[test]
 fn a_component_too_large_for_the_pool_is_taken_on_demand() {
-    let version = engine().load("p", &of_another_shape("(table 30000 funcref)")).unwrap();
+    let version = engine().load("p", &dummies::with_parts("(table 30000 funcref)")).unwrap();
     assert!(version.pooled().is_none());
     assert!(version.on_demand(engine()).is_ok());
 }
 
 #[test]
 fn a_component_that_needs_more_memory_than_allowed_from_the_start_is_refused() {
-    let version = engine().load("p", &of_another_shape("(memory 1000)")).unwrap();
+    let version = engine().load("p", &dummies::with_parts("(memory 1000)")).unwrap();
     let refusal = Deployed::new(engine(), version, channel(&json!({})), sandbox()).err().unwrap();
     assert!(refusal.contains("33554432 bytes of memory"), "{refusal}");
 }
@@ -373,7 +354,7 @@ fn a_component_that_needs_more_memory_than_allowed_from_the_start_is_refused() {
 #[test]
 fn a_component_cannot_take_in_tables_what_it_may_not_have_in_memories() {
     // 8 MB each, of 32 MiB.
-    let version = engine().load("p", &of_another_shape(&"(table 1000000 funcref)".repeat(5))).unwrap();
+    let version = engine().load("p", &dummies::with_parts(&"(table 1000000 funcref)".repeat(5))).unwrap();
     let refusal = Deployed::new(engine(), version, channel(&json!({})), sandbox()).err().unwrap();
     assert!(refusal.contains("33554432 bytes of memory"), "{refusal}");
 }

@@ -1,4 +1,4 @@
-//! The access log's file: begun anew when it is large enough, and when somebody else has moved or deleted it.
+//! The file of the access log, or of a capture: begun anew when it is large enough, and when somebody else has moved or deleted it.
 //!
 //! A full `access.log` becomes `access.log.1`, after `.1` has become `.2` and so on; the oldest goes. Each step is one
 //! rename, from the oldest to the newest: wherever a crash falls, every line is in a file, and a gap that it leaves in
@@ -21,6 +21,8 @@ use crate::config::Rotation;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct LogFile {
+    /// What it is called where something is wrong with it.
+    name: &'static str,
     path: PathBuf,
     rotation: Option<Rotation>,
     file: File,
@@ -37,10 +39,11 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    pub fn open(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
+    pub fn open(name: &'static str, path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
         let file = open(path)?;
         let metadata = file.metadata()?;
         Ok(Self {
+            name,
             path: path.to_owned(),
             rotation,
             file,
@@ -65,8 +68,8 @@ impl LogFile {
             && !self.is_lost
         {
             self.is_lost = true;
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "the access log was moved and cannot be opened anew; the moved file goes on");
+            let (name, path) = (self.name, self.path.display());
+            tracing::warn!(%path, %error, "the {name} was moved and cannot be opened anew; the moved file goes on");
         }
         begun
     }
@@ -92,8 +95,8 @@ impl LogFile {
             && !self.is_full
         {
             self.is_full = true;
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "the access log cannot be rotated; it goes on in the same file");
+            let (name, path) = (self.name, self.path.display());
+            tracing::warn!(%path, %error, "the {name} cannot be rotated; it goes on in the same file");
         }
     }
 

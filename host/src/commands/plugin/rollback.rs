@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use tracing::Level;
 
 use crate::cli::{PluginOfGateway, Rollback};
 use crate::commands::say;
 use crate::generation::kept::Kept;
 use crate::generation::requests::{self, Wish};
 use crate::state::{self, StateFolder};
-use crate::telemetry;
 
 /// Compiling a large component takes seconds, where its compiled code was thrown away.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -25,7 +23,6 @@ pub fn unpin(PluginOfGateway { name, state }: &PluginOfGateway) -> anyhow::Resul
 }
 
 fn ask(wish: &Wish, state: &std::path::Path) -> anyhow::Result<()> {
-    let _log = telemetry::init(Level::WARN)?;
     if !state.is_dir() {
         bail!("there is no state folder {}; name the gateway's with --state", state.display());
     }

@@ -34,6 +34,7 @@ fn channel() -> Channel {
         timeouts: Timeouts { connect: second, first_byte: second, idle: second },
         usage: UsageSource::Read,
         canary: None,
+        capture: false,
     }
 }
 

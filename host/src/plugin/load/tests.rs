@@ -68,7 +68,7 @@ fn the_interfaces_version_is_read_from_the_exports_name() {
         ("aiproxy:plugin/channel", "has no version"),
         ("aiproxy:plugin/router@0.1.0", "this is a router"),
         ("wasi:cli/run@0.2.0", "only wasi:cli/run@0.2.0"),
-        ("aiproxy:plugin/channel@0.1.0", "does not fit the interface"),
+        ("aiproxy:plugin/channel@0.1.0", "the function configure of aiproxy:plugin/channel@0.1.0 does not fit"),
     ];
     for (name, reason) in cases {
         let refusal = exporting(name);

@@ -14,7 +14,7 @@ impl Folder {
     }
 
     fn log(&self, bytes_max: u64, files_kept: u32) -> LogFile {
-        LogFile::open(&self.path("access.log"), Some(Rotation { bytes_max, files_kept })).unwrap()
+        LogFile::open("access log", &self.path("access.log"), Some(Rotation { bytes_max, files_kept })).unwrap()
     }
 
     fn text(&self, name: &str) -> String {
@@ -106,7 +106,7 @@ fn in_a_folder_that_takes_no_file_the_open_one_goes_on() {
 #[test]
 fn a_file_that_was_moved_takes_lines_until_the_path_is_looked_at() {
     let folder = Folder::new();
-    let mut log = LogFile::open(&folder.path("access.log"), None).unwrap();
+    let mut log = LogFile::open("access log", &folder.path("access.log"), None).unwrap();
     log.put(b"a\n").unwrap();
     fs::rename(folder.path("access.log"), folder.path("moved")).unwrap();
     log.look_at = Instant::now() + Duration::from_hours(1);
@@ -138,7 +138,7 @@ fn a_full_file_that_was_moved_meanwhile_is_not_moved_again() {
 #[test]
 fn a_deleted_file_takes_no_line_with_it() {
     let folder = Folder::new();
-    let mut log = LogFile::open(&folder.path("access.log"), None).unwrap();
+    let mut log = LogFile::open("access log", &folder.path("access.log"), None).unwrap();
     log.look_at = Instant::now() + Duration::from_hours(1);
     for line in ["a\n", "b\n"] {
         fs::remove_file(folder.path("access.log")).unwrap();
@@ -158,7 +158,7 @@ fn a_file_without_a_name_to_which_the_path_leads_takes_a_line_once() {
     use std::os::fd::AsRawFd;
     let mut file = tempfile::tempfile().unwrap();
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let mut log = LogFile::open(&path, None).unwrap();
+    let mut log = LogFile::open("access log", &path, None).unwrap();
     log.put(b"a\n").unwrap();
     log.put(b"b\n").unwrap();
     let mut text = String::new();

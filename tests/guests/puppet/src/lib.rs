@@ -3,8 +3,9 @@
 //! What it does in `decide` comes from `settings.behaviour`, or `settings.behaviour_of` (by mark), or else from a request path `/puppet/<behaviour>/<argument>…`;
 //! what it does in `configure` comes from `settings.configure`, its profile from `settings.profile`. Otherwise it passes
 //! a request through with the channel's key as a bearer, changed as `settings.plan` says, and tells in `x-puppet-saw-…`
-//! headers what it was shown (not with `settings.quiet`). Every plan carries [`MARK`], so that a test makes another
-//! version of the component by replacing those bytes in the file. The version marked `NEEDSSETTING` wants `settings.needed`.
+//! headers what it was shown (not with `settings.quiet`; not how often, with `settings.uncounted`). Every plan carries
+//! [`MARK`], so that a test makes another version of the component by replacing those bytes in the file. The version
+//! marked `NEEDSSETTING` wants `settings.needed`.
 
 pub mod bindings;
 mod misbehave;
@@ -95,7 +96,8 @@ fn random() -> u64 {
 fn pass_through(settings: &Value, request: &Request, caller: &Caller) -> Plan {
     let mut headers = vec![HeaderEdit::Set(("x-puppet-mark".into(), mark()))];
     if settings["quiet"] != true {
-        headers.extend(saw(request, caller));
+        let counts = |edit: &HeaderEdit| matches!(edit, HeaderEdit::Set((name, _)) if name == "x-puppet-saw-calls");
+        headers.extend(saw(request, caller).into_iter().filter(|edit| settings["uncounted"] != true || !counts(edit)));
     }
     Plan {
         endpoint: None,

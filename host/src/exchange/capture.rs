@@ -1,0 +1,71 @@
+//! Recording what a channel's plugin is asked, and what it answers, so that another version can be asked again.
+//!
+//! Not a stage: `exchange` calls it beside `decide`, for channels with `"capture": true` only. A plugin is a function of
+//! plain data, so an [`Entry`] is all that is needed to repeat a decision: the [`Head`] of the request, what `configure`
+//! was told, and the [`Answer`]. The tools read the same formats: `plugin run` a head, `plugin replay` entries.
+//!
+//! Invariant: no credential is recorded. The proxy key is gone before (`identify`); headers that carry credentials, and
+//! those that look like it, are left out whatever the profile asks for; values of such query parameters are masked. A
+//! plan only names secrets.
+
+mod answer;
+mod entry;
+mod files;
+mod head;
+mod secrecy;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::config::{Channel, ProxyKey};
+use crate::error::Failure;
+use crate::exchange::decide::{Contender, was_not_asked};
+use crate::exchange::plan;
+use crate::plugin::{Caller, Request};
+
+pub use self::answer::{Answer, BodyEdit, Credential, Failed, HeaderEdit, Place, Plan, Refusal};
+pub use self::entry::{Configured, Entry, line};
+pub use self::files::Captures;
+pub use self::head::{Head, Shown};
+
+/// A decision on its way into a capture file.
+pub struct Capture {
+    channel: Arc<Channel>,
+    head: Head,
+    /// Values that a plugin may have been shown, and put into its answer.
+    suspects: Vec<String>,
+}
+
+impl Capture {
+    /// Of a request whose credentials are gone, as this plugin is shown it; none where the channel is not captured.
+    pub fn begin(contender: &Contender, shown: &Request, headers: &HeaderMap, key: &ProxyKey) -> Option<Box<Self>> {
+        let Contender { channel: candidate, plugin, .. } = contender;
+        if !candidate.channel.capture {
+            return None;
+        }
+        let caller = Caller { id: key.id.clone(), tags: key.tags.clone() };
+        let (head, suspects) = Head::of(shown, headers, &plugin.deployed.profile, caller);
+        Some(Box::new(Self { channel: candidate.channel.clone(), head, suspects }))
+    }
+
+    /// Records it, if the plugin was asked.
+    pub fn end(
+        self,
+        captures: &Captures,
+        contender: &Contender,
+        asked: &Result<Rc<plan::Answer>, Failure>,
+        request_id: &str,
+    ) {
+        if !captures.is_on() || asked.as_ref().is_err_and(was_not_asked) {
+            return;
+        }
+        let Self { channel, head, suspects } = self;
+        let answer = Answer::of(asked.as_ref().map(Rc::as_ref), &channel);
+        match line(&head, &answer, suspects, &channel, &contender.plugin.deployed.version, request_id) {
+            Ok(line) => captures.append(&channel.id, &line),
+            Err(error) => tracing::warn!(channel = channel.id, %error, "a decision could not be captured"),
+        }
+    }
+}
