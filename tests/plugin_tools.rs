@@ -58,6 +58,7 @@ async fn check_tells_what_a_plugin_is_and_what_it_declares() {
         "a component, ",
         "aiproxy:plugin/channel@0.1.0",
         "aiproxy:plugin/log@0.1.0",
+        "interfaces of WASI 0.2, which answer empty or denied: wasi:cli, ",
         "language: Rust",
         "accepted 5 times, the same profile each time",
         "is shown the headers x-a",
@@ -244,6 +245,18 @@ async fn run_shows_what_the_gateway_would_not_act_on_as_such() {
     assert!(ran.stdout.contains("name the channel with --conf and --channel"), "{}", ran.stdout);
     let ran = ask(&folder, &json!({"path": "/puppet/eat"}), &["--memory-bytes", "8388608"]).await;
     assert!(ran.stdout.contains("plugin_memory_exceeded") && ran.stdout.contains("8388608"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn run_keeps_to_the_sandbox_of_the_channels_plugin_whatever_the_file_is_called() {
+    let conf = Conf::new("http://127.0.0.1:1").gateway("plugin_sandbox", json!({"puppet": {"deadline_ms": 77}}));
+    conf.write();
+    let folder = Folder::new();
+    let mut command = aiproxy(&["plugin", "run", "--channel", "c", "--conf"]);
+    command.arg(conf.conf()).arg(folder.file("candidate.wasm", guests::puppet()));
+    command.arg(folder.request(&json!({"path": "/puppet/loop"})));
+    let ran = run(command).await;
+    assert!(ran.code == Some(1) && ran.stdout.contains("longer than 77 ms"), "{ran:?}");
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub use self::bindings::types::{Caller, Field, Fold, Meter, Presented, Request, 
 pub use self::check::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Profile, Route, visible_header};
 pub use self::deployed::Deployed;
 pub use self::engine::{Engine, EngineOptions};
+pub use self::load::imports::is_offered;
 pub use self::load::interface::WIT;
 pub use self::load::kind::Kind;
 pub use self::load::mismatch::{Mismatch, REMEDY};

@@ -163,7 +163,8 @@ mod tests {
     use proptest::prelude::{any, prop_assert, proptest};
 
     use super::*;
-    use crate::plugin::tests::engine;
+    use crate::plugin::tests::{channel, engine, sandbox};
+    use crate::plugin::trial::Trial;
     use crate::plugin::{dummies, guests};
 
     #[test]
@@ -221,6 +222,10 @@ mod tests {
             }
             let found = inspect(engine(), "p", &bytes);
             prop_assert!(found.version.is_some() == found.faults.is_empty());
+            if let Some(version) = found.version {
+                // Its functions trap, or whatever has become of them.
+                let _ = Trial::new(engine(), version, channel(&serde_json::json!({})), sandbox());
+            }
         }
 
         #[test]

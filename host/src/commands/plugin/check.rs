@@ -1,5 +1,6 @@
 //! `aiproxy-host plugin check`: what a file is, what is in it, and what to change if the gateway would refuse it.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -10,24 +11,27 @@ use crate::cli::CheckFile;
 use crate::commands::say;
 use crate::plugin::inspect::{Fault, Inspection, Producer, inspect};
 use crate::plugin::rehearsal::{Refused, Rehearsal};
-use crate::plugin::{Kind, Profile, REMEDY, Reuse};
+use crate::plugin::{Kind, Profile, REMEDY, Reuse, is_offered};
 
 pub fn run(options: &CheckFile) -> anyhow::Result<ExitCode> {
-    let given = Given::read(&options.setup)?;
-    let channel = given.channel(options.channel.channel.as_deref())?;
     let name = name_of(&options.file);
+    let given = Given::read(&options.setup, &name)?;
+    let channel = given.channel(options.channel.channel.as_deref())?;
     let bytes = read_plugin(&options.file)?;
     let engine = engine()?;
     let inspection = inspect(&engine, &name, &bytes);
     let version = inspection.version.clone();
-    let rehearsal = version.map(|version| Rehearsal::new(&engine, version, channel, given.sandbox(&name)));
+    let rehearsal = version.map(|version| {
+        let sandbox = given.sandbox(&channel);
+        Rehearsal::new(&engine, version, channel, sandbox)
+    });
     if options.json {
         say(format!("{:#}", json(&inspection, rehearsal.as_ref())));
     } else {
         lines(options, &inspection, rehearsal.as_ref()).say();
         say(match &rehearsal {
             Some(Ok(_)) => "ok: the gateway takes this file",
-            Some(Err(_)) => "error: the gateway takes this file, but refuses it for a channel with these settings",
+            Some(Err(_)) => "error: the file is sound, but cannot be configured with these settings",
             None => "error: the gateway refuses this file",
         });
     }
@@ -44,8 +48,8 @@ fn lines(options: &CheckFile, inspection: &Inspection, rehearsal: Outcome<'_>) -
     for export in &inspection.contents.exports {
         lines.add("exports", export.as_str());
     }
-    for import in &inspection.contents.imports {
-        lines.add("imports", import.as_str());
+    for import in imports(&inspection.contents.imports) {
+        lines.add("imports", import);
     }
     for Producer { field, name, version } in &inspection.contents.producers {
         lines.add("toolchain", format!("{field}: {name} {version}").trim_end());
@@ -94,6 +98,19 @@ fn lines(options: &CheckFile, inspection: &Inspection, rehearsal: Outcome<'_>) -
             }
             lines.add_said(&rehearsal.said);
         }
+    }
+    lines
+}
+
+/// By name, but for what all toolchains bring along.
+fn imports(all: &[String]) -> Vec<String> {
+    let is_wasi = |name: &&String| name.starts_with("wasi:") && is_offered(name);
+    let mut lines: Vec<_> = all.iter().filter(|name| !is_wasi(name)).cloned().collect();
+    let wasi: Vec<_> = all.iter().filter(is_wasi).collect();
+    if !wasi.is_empty() {
+        let packages: BTreeSet<_> = wasi.iter().filter_map(|name| name.split('/').next()).collect();
+        let packages = packages.into_iter().collect::<Vec<_>>().join(", ");
+        lines.push(format!("{} interfaces of WASI 0.2, which answer empty or denied: {packages}", wasi.len()));
     }
     lines
 }

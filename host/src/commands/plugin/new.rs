@@ -112,8 +112,8 @@ struct Steps {
     deploy: Option<String>,
 }
 
-/// The commands of a README are those in its code blocks: first the one that builds, then the one that tests; the one
-/// that deploys is a `cp`.
+/// The commands of a README are those in its code blocks. The one that deploys is a `cp`, the one that tests says so, and
+/// the first other one builds, but for what installs a tool.
 fn steps(template: &[File], name: &str) -> Steps {
     let readme = template.iter().find(|file| file.path == "README.md").map(|file| content(file, name));
     let readme = String::from_utf8(readme.unwrap_or_default()).unwrap_or_default();
@@ -130,10 +130,18 @@ fn steps(template: &[File], name: &str) -> Steps {
             }
         }
     }
-    let is_deploy = |command: &String| command.starts_with("cp ");
-    let deploy = commands.iter().find(|command| is_deploy(command)).cloned();
-    let mut others = commands.into_iter().filter(|command| !is_deploy(command));
-    Steps { build: others.next(), test: others.next(), deploy }
+    let mut steps = Steps::default();
+    for command in commands {
+        let mut words = command.split(' ');
+        let step = match words.next().unwrap_or_default() {
+            "cp" => &mut steps.deploy,
+            "rustup" | "pip" | "apt-get" | "cd" => continue,
+            _ if words.any(|word| word == "test") => &mut steps.test,
+            _ => &mut steps.build,
+        };
+        step.get_or_insert(command);
+    }
+    steps
 }
 
 #[cfg(test)]
@@ -181,6 +189,10 @@ mod tests {
         let readme = [File { path: "README.md", is_executable: false, bytes: text }];
         let some = |text: &str| Some(text.to_owned());
         let expected = Steps { build: some("make"), test: some("make test"), deploy: some("cp hello.wasm x/") };
+        assert_eq!(steps(&readme, "hello"), expected);
+        let text = b"```sh\ncargo test\n```\n```sh\nrustup target add x\ncargo build\n```\n";
+        let readme = [File { path: "README.md", is_executable: false, bytes: text }];
+        let expected = Steps { build: some("cargo build"), test: some("cargo test"), deploy: None };
         assert_eq!(steps(&readme, "hello"), expected);
     }
 }

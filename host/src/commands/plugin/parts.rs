@@ -15,18 +15,12 @@ pub fn parts(answer: &Answer) -> Vec<Part> {
             return vec![("answer", vec!["decline: not for this channel, the next is asked".to_owned()])];
         }
         Answer::Refuse(refusal) => {
-            return vec![
-                ("answer", vec![format!("refuse: the client gets {}", refusal.status)]),
-                ("code", vec![refusal.code.clone()]),
-                ("message", vec![shown(&refusal.message)]),
-            ];
+            let first = format!("refuse: the client gets {}, {}", refusal.status, refusal.code);
+            return vec![("answer", vec![first, shown(&refusal.message)])];
         }
         Answer::Fail(failed) => {
-            return vec![
-                ("answer", vec!["none that the gateway acts on".to_owned()]),
-                ("code", vec![failed.code.clone()]),
-                ("message", vec![shown(&failed.message)]),
-            ];
+            let first = format!("none that the gateway acts on: the client gets {}", failed.code);
+            return vec![("answer", vec![first, shown(&failed.message)])];
         }
         Answer::Send(plan) => plan,
     };
@@ -147,6 +141,6 @@ mod tests {
         let refusal = Refusal { status: 404, code: "model_not_found".into(), message: "no".into() };
         let changes = changes(&Answer::Refuse(refusal), &plan(&[], None));
         let names: Vec<_> = changes.iter().map(|(name, ..)| *name).collect();
-        assert_eq!(names, ["answer", "code", "message", "path", "body", "secrets", "meters"]);
+        assert_eq!(names, ["answer", "path", "body", "secrets", "meters"]);
     }
 }

@@ -73,8 +73,8 @@ struct Candidate<'a> {
 }
 
 fn replay(options: &Replay) -> anyhow::Result<Outcome> {
-    let given = Given::read(&options.setup)?;
     let name = name_of(&options.file);
+    let given = Given::read(&options.setup, &name)?;
     let bytes = read_plugin(&options.file)?;
     let text = read_text(&options.capture, CAPTURE_BYTES_MAX)?;
     let engine = engine()?;
@@ -121,7 +121,7 @@ impl Candidate<'_> {
     fn rehearsal(&mut self, configured: &Configured) -> anyhow::Result<&mut Rehearsal> {
         if !self.rehearsals.contains_key(configured) {
             let channel = self.given.channel_of(configured)?;
-            let sandbox = self.given.sandbox(&self.version.name);
+            let sandbox = self.given.sandbox(&channel);
             let rehearsal = Rehearsal::new(&self.engine, self.version.clone(), channel, sandbox);
             let rehearsal = rehearsal.map_err(|Refused { reason, said }| {
                 say_said(&said);

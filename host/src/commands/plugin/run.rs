@@ -47,13 +47,13 @@ struct Outcome {
 }
 
 pub fn run(options: &Run) -> anyhow::Result<ExitCode> {
-    let given = Given::read(&options.setup)?;
-    let mut question = question(options, &given)?;
     let name = name_of(&options.file);
+    let given = Given::read(&options.setup, &name)?;
+    let mut question = question(options, &given)?;
     let bytes = read_plugin(&options.file)?;
     let engine = engine()?;
     let version = engine.load(&name, &bytes).map_err(|error| anyhow!("{}: {error}", options.file.display()))?;
-    let rehearsal = Rehearsal::new(&engine, version, question.channel.clone(), given.sandbox(&name));
+    let rehearsal = Rehearsal::new(&engine, version, question.channel.clone(), given.sandbox(&question.channel));
     let mut rehearsal = rehearsal.map_err(|Refused { reason, said }| {
         say_said(&said);
         anyhow!("{}: does not work with these settings: {reason}", options.file.display())

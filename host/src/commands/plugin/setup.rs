@@ -27,6 +27,8 @@ pub struct Given {
     settings: Option<String>,
     conf: Option<Conf>,
     sandbox: SandboxArgs,
+    /// Of the file.
+    plugin: String,
 }
 
 struct Conf {
@@ -35,17 +37,18 @@ struct Conf {
 }
 
 impl Given {
-    pub fn read(setup: &Setup) -> anyhow::Result<Self> {
+    /// For the plugin of this name.
+    pub fn read(setup: &Setup, plugin: &str) -> anyhow::Result<Self> {
         let settings = setup.settings.as_deref().map(settings).transpose()?;
         let conf = setup.conf.as_deref().map(Conf::read).transpose()?;
-        Ok(Self { settings, conf, sandbox: setup.sandbox.clone() })
+        Ok(Self { settings, conf, sandbox: setup.sandbox.clone(), plugin: plugin.to_owned() })
     }
 
     /// The channel of the configuration with this id; without one, a channel that has a key and nothing else.
     pub fn channel(&self, id: Option<&str>) -> anyhow::Result<Arc<Channel>> {
         let Some(id) = id else {
             let settings = self.settings.as_deref().unwrap_or("{}");
-            return Ok(Arc::new(channel(ID, ID, settings, &[], &[])));
+            return Ok(Arc::new(channel(ID, ID, &self.plugin, settings, &[], &[])));
         };
         let conf =
             self.conf.as_ref().ok_or_else(|| anyhow!("a channel is named without the configuration it is in"))?;
@@ -55,7 +58,8 @@ impl Given {
         })?;
         let settings = self.settings.as_deref().unwrap_or(&found.settings);
         let (endpoints, secrets) = (found.endpoints.keys().cloned(), found.secrets.keys().cloned());
-        Ok(Arc::new(channel(id, &found.name, settings, &endpoints.collect::<Vec<_>>(), &secrets.collect::<Vec<_>>())))
+        let (endpoints, secrets) = (endpoints.collect::<Vec<_>>(), secrets.collect::<Vec<_>>());
+        Ok(Arc::new(channel(id, &found.name, &found.plugin, settings, &endpoints, &secrets)))
     }
 
     /// The channel of a captured decision, with what the flags say in place of what was recorded.
@@ -66,13 +70,14 @@ impl Given {
         let settings = self.settings.as_deref().or(recorded.settings.as_deref());
         let settings =
             settings.context("the settings were too long to be captured: name them with --settings or --conf")?;
-        Ok(Arc::new(channel(&recorded.id, &recorded.name, settings, &recorded.endpoints, &recorded.secrets)))
+        let Configured { id, name, endpoints, secrets, .. } = recorded;
+        Ok(Arc::new(channel(id, name, &self.plugin, settings, endpoints, secrets)))
     }
 
-    /// Of a plugin of this name.
-    pub fn sandbox(&self, plugin: &str) -> Sandbox {
+    /// Of the channel's plugin, whatever the file on trial is called.
+    pub fn sandbox(&self, channel: &Channel) -> Sandbox {
         let mut sandbox = match &self.conf {
-            Some(conf) => conf.gateway.plugin_sandbox.get(plugin).unwrap_or(&conf.gateway.sandbox).clone(),
+            Some(conf) => conf.gateway.plugin_sandbox.get(&channel.plugin).unwrap_or(&conf.gateway.sandbox).clone(),
             None => Sandbox::default(),
         };
         if let Some(ms) = self.sandbox.deadline_ms {
@@ -123,7 +128,7 @@ fn settings(text: &str) -> anyhow::Result<String> {
 }
 
 /// A channel that leads nowhere.
-fn channel(id: &str, name: &str, settings: &str, endpoints: &[String], secrets: &[String]) -> Channel {
+fn channel(id: &str, name: &str, plugin: &str, settings: &str, endpoints: &[String], secrets: &[String]) -> Channel {
     // One for each name: a plan's endpoint is told by which of them it holds.
     let nowhere = || {
         let host = "unset.invalid".to_owned();
@@ -144,7 +149,7 @@ fn channel(id: &str, name: &str, settings: &str, endpoints: &[String], secrets: 
         active: true,
         key_missing: None,
         is_keyless: false,
-        plugin: id.to_owned(),
+        plugin: plugin.to_owned(),
         settings: settings.to_owned(),
         http: nowhere(),
         websocket: nowhere(),

@@ -119,3 +119,59 @@ pub fn line(
     line.push(b'\n');
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+    use serde_json::json;
+
+    use super::*;
+
+    fn valid() -> String {
+        json!({
+            "time": "2026-01-01T00:00:00.000Z",
+            "request_id": "r",
+            "channel": {"id": "c", "name": "C", "settings": {"a": 1}, "endpoints": ["e"], "secrets": []},
+            "plugin": {"name": "p", "version": "00"},
+            "request": {"path": "/v1/x", "query": "a=1", "headers": [["x-a", "1"]], "model": null, "body": {"/a": "1"}},
+            "answer": {"send": {
+                "endpoint": null, "path": "/x", "query": null, "headers": [{"remove": "x-a"}],
+                "body": [{"set-if-absent": ["/user", "1"]}],
+                "credentials": [{"secret": "key", "place": {"authorization": "Bearer"}}], "model": null, "meters": 0,
+            }},
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn a_line_is_read_whole() {
+        let entry = Entry::read(&valid()).unwrap();
+        assert_eq!(entry.configured.settings.as_deref(), Some("{\"a\":1}"));
+        assert_eq!((entry.head.path.as_str(), entry.head.model), ("/v1/x", Some(None)));
+        assert!(matches!(entry.answer, Answer::Send(plan) if plan.meters == Some(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_panic(text in "\\PC{0,100}") {
+            let _ = Entry::read(&text);
+        }
+
+        #[test]
+        fn no_damage_makes_reading_panic(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), "[ -~é]"), 1..5),
+            end in any::<proptest::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let mut line: Vec<char> = valid().chars().collect();
+            for (index, text) in changes {
+                let index = index.index(line.len());
+                line[index] = text.chars().next().unwrap();
+            }
+            if is_cut {
+                line.truncate(end.index(line.len()));
+            }
+            let _ = Entry::read(&line.into_iter().collect::<String>());
+        }
+    }
+}

@@ -156,7 +156,7 @@ impl Head {
                 Presented::Subprotocol => json!("subprotocol"),
             },
         );
-        put("headers", json!(self.headers));
+        put("headers", headers_json(&self.headers));
         if !self.withheld.is_empty() {
             put("withheld", json!(self.withheld));
         }
@@ -170,6 +170,19 @@ impl Head {
         put("caller", json!({"id": self.caller.id, "tags": self.caller.tags}));
         Value::Object(json)
     }
+}
+
+/// `{"accept": "*/*", "x-a": ["1", "2"]}`
+fn headers_json(headers: &[(String, String)]) -> Value {
+    let mut json = Map::new();
+    for (name, value) in headers {
+        match json.get_mut(name) {
+            None => _ = json.insert(name.clone(), json!(value)),
+            Some(Value::Array(values)) => values.push(json!(value)),
+            Some(only) => *only = json!([only.take(), value]),
+        }
+    }
+    Value::Object(json)
 }
 
 #[cfg(test)]
