@@ -48,6 +48,25 @@ fn json_of(ran: &Ran) -> Value {
 }
 
 #[tokio::test]
+async fn check_tells_of_a_router_and_run_says_that_it_asks_none() {
+    let folder = Folder::new();
+    let file = folder.file("marshal.wasm", guests::marshal());
+    let ran = check(&file, &[]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for text in ["aiproxy:plugin/router@0.1.0", "is shown the headers x-order", "ok: the gateway takes this file"] {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
+    let ran = check(&file, &["--settings", r#"{"behaviour": "fail"}"#]).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.contains("the marshal has lost the way"), "{}", ran.stdout);
+    let mut command = aiproxy(&["plugin", "run"]);
+    command.arg(&file).arg(folder.request(&json!({"path": "/x"})));
+    let ran = run(command).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("this is a router"), "{ran:?}");
+}
+
+#[tokio::test]
 async fn check_tells_what_a_plugin_is_and_what_it_declares() {
     let folder = Folder::new();
     let settings = r#"{"profile": {"headers": ["x-a"], "reads_model": true, "body": ["/n"], "reuse": "same-caller"},

@@ -4,6 +4,7 @@ use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
+use crate::support::binary;
 use crate::support::{Answer, Conf, Gateway, KEY, Upstream, channel, guests, reply, send};
 
 /// Four channels `a` to `d` (the last is disabled) on upstreams that answer with their names, and the marshal as router.
@@ -151,6 +152,27 @@ async fn a_router_that_cannot_be_configured_is_refused_and_the_old_one_serves_on
     gateway.conf.write_file("gateway.json", &with(Value::Null));
     gateway.until("there is no router", |stats| stats["router"].is_null()).await;
     assert_eq!(ask(&gateway, KEY, "/x", None).await.text(), "a");
+}
+
+#[tokio::test]
+async fn check_names_it_and_explain_tells_its_order() {
+    let (conf, _upstreams) = conf("reverse").await;
+    conf.write();
+    let command = |name: &str, arguments: &[&str]| {
+        let mut command = binary::aiproxy(&[name]);
+        command.arg("--conf").arg(conf.conf()).arg("--plugins").arg(conf.plugins());
+        command.args(arguments);
+        binary::run(command)
+    };
+    let ran = command("check", &[]).await;
+    assert!(ran.stdout.contains("router: plugin marshal "), "{ran:?}");
+    let ran = command("explain", &["--key", "tester", "POST", "/x"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for text in
+        ["a: sends", "c: sends", "router     marshal: has them tried in this order", "c, b, a", "channel    c (C)"]
+    {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
 }
 
 /// The routers inside the binary.

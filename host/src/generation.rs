@@ -288,7 +288,9 @@ impl Loader {
         };
         let mut files = self.conf.status();
         files.extend(self.plugins.file_status());
-        Status { plugins: self.plugins.status(users), files }
+        let router = self.current.as_ref().and_then(|current| current.router.as_ref());
+        let router = router.map(|router| router.version.name.clone());
+        Status { router, plugins: self.plugins.status(users), files }
     }
 }
 

@@ -34,7 +34,7 @@ pub use self::load::imports::is_offered;
 pub use self::load::interface::WIT;
 pub use self::load::kind::Kind;
 pub use self::load::mismatch::{Mismatch, REMEDY};
-pub use self::load::{LoadError, Version};
+pub use self::load::{AnyVersion, LoadError, Version};
 pub use self::log::{Said, escaped};
 pub use self::pool::Instances;
 pub use self::role::Role;
@@ -47,5 +47,7 @@ mod dummies;
 #[cfg(test)]
 #[path = "../../tests/support/guests.rs"]
 mod guests;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,9 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
                     Err(reason) => say(format!("channel {id}: {reason}")),
                 }
             }
+            if let Some(router) = &generation.router {
+                say(format!("router: plugin {} {}", router.version.name, router.version.short_hash()));
+            }
             let keys = generation.config.keys.by_digest.len();
             say(format!("ok: {} channels, {keys} proxy keys", generation.channels.len()));
             Ok(())

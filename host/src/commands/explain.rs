@@ -18,7 +18,7 @@ use crate::commands::say;
 use crate::commands::serve;
 use crate::config::{Endpoint, ProxyKey};
 use crate::exchange::classify;
-use crate::exchange::explain::{Story, Verdict, explain};
+use crate::exchange::explain::{Routed, Story, Verdict, explain};
 use crate::exchange::identify::{self, Form};
 use crate::exchange::plan::without_credentials;
 use crate::exchange::worker::{Shared, Worker};
@@ -111,6 +111,18 @@ fn told(story: &Story, key: &ProxyKey, parts: &Parts, status: &Status) -> Lines 
                 Verdict::Fails(failure) => format!("{id}: the client gets {}: {failure}", failure.status().as_u16()),
             },
         ));
+    }
+    if let Some(routed) = &story.routed {
+        let router = status.router.as_deref().unwrap_or_default();
+        let said = match routed {
+            Routed::Order(ids) if ids.is_empty() => "leaves all out".to_owned(),
+            Routed::Order(ids) => {
+                format!("has them tried in this order, as long as nothing is known of them: {}", ids.join(", "))
+            }
+            Routed::Refused(failure) => format!("the client gets {}: {failure}", failure.status().as_u16()),
+            Routed::Failed(failure) => format!("fails, the built-in order holds: {failure}"),
+        };
+        lines.push(("router", format!("{router}: {said}")));
     }
     let Some(decided) = &story.decided else {
         if !story.asked.iter().any(|(_, verdict)| matches!(verdict, Verdict::Fails(_))) {

@@ -170,16 +170,27 @@ async fn route(
     asked: &Asked<'_>,
     settle: &mut Settle,
 ) -> Result<Route, Failure> {
-    let key = &asked.identified.key;
-    let caller = Caller { id: key.id.clone(), tags: key.tags.clone() };
-    let candidates: Vec<_> = planned.iter().flatten().map(|planned| candidate(&planned.contender.channel)).collect();
-    let record = record(asked, &router.deployed.profile, router.fields.as_ref()).await;
+    let channels: Vec<_> = planned.iter().flatten().map(|planned| &*planned.contender.channel).collect();
     let began = Instant::now();
-    let answer = router.instances.route(&record, &caller, &candidates, &settle.request_id).await;
+    let answer = ask_router(router, &channels, asked, &settle.request_id).await;
     let took = began.elapsed();
     settle.plugin += took;
     router.calls.note(took, answer.as_ref().err());
     answer
+}
+
+/// In which order the router would have these tried.
+pub async fn ask_router(
+    router: &WorkerRouter,
+    channels: &[&WorkerChannel],
+    asked: &Asked<'_>,
+    request_id: &str,
+) -> Result<Route, Failure> {
+    let key = &asked.identified.key;
+    let caller = Caller { id: key.id.clone(), tags: key.tags.clone() };
+    let candidates: Vec<_> = channels.iter().map(|channel| candidate(channel)).collect();
+    let record = record(asked, &router.deployed.profile, router.fields.as_ref()).await;
+    router.instances.route(&record, &caller, &candidates, request_id).await
 }
 
 /// As the router sees it.

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::plugins::{AnyVersion, Part, Standing};
+use super::plugins::{Part, Standing};
 use super::{ChannelState, Channels, Loader, Trial};
 use crate::config::{Channel, Gateway, Router, Sandbox};
-use crate::plugin::{Deployed, Version};
+use crate::plugin::{AnyVersion, Deployed, Version};
 
 /// A plugin that does not work for what names it.
 pub struct Misfit {

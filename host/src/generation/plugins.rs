@@ -16,10 +16,9 @@ use indexmap::IndexMap;
 use crate::config::{Channel, Router};
 use crate::generation::kept::{Kept, KeptVersion, Pin, short};
 use crate::generation::{Depth, FileStatus, PluginStatus, VersionStatus};
-use crate::plugin::Engine;
+use crate::plugin::{AnyVersion, Engine};
 use crate::stats::{Level, unix_time_s};
 
-pub use self::entry::AnyVersion;
 use self::entry::{Entry, Loaded, OnTrial, Source, load_kept, missing};
 
 pub struct Plugins {

@@ -8,6 +8,8 @@ use super::kept::{KeptVersion, Pin};
 /// What is loaded from where, and what is wrong.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
+    /// Name of the router's plugin.
+    pub router: Option<String>,
     pub plugins: Vec<PluginStatus>,
     pub files: Vec<FileStatus>,
 }

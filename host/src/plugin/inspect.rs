@@ -13,9 +13,9 @@ use wasmparser::{KnownCustom, Parser, Payload, ProducersSectionReader};
 use super::engine::Engine;
 use super::load::kind::Kind;
 use super::load::mismatch::{self, Mismatch};
-use super::load::{self, CUT_OFF, Version, imports};
+use super::load::{self, AnyVersion, CUT_OFF, imports};
 use super::log::escaped;
-use crate::config::Channel;
+use crate::config::{Channel, Router};
 use crate::digest::{hex, sha256};
 
 /// Of imports, exports and producers each; a component has some thirty.
@@ -32,7 +32,7 @@ pub struct Inspection {
     /// The time it took to compile, on the compiler threads.
     pub compiling: Option<Duration>,
     /// If there is no fault.
-    pub version: Option<Arc<Version>>,
+    pub version: Option<AnyVersion>,
 }
 
 /// What a component's own sections name.
@@ -96,15 +96,26 @@ pub fn inspect(engine: &Arc<Engine>, name: &str, bytes: &[u8]) -> Inspection {
     let names = ty.imports(compiled.0.engine()).map(|(name, _)| name);
     let refused = names.filter(|name| !imports::is_offered(name)).take(NAMES_MAX);
     inspection.faults.extend(refused.map(|name| Fault::Import { name: shown(name), remedy: imports::remedy(name) }));
-    if let Err(error) = load::look_at_exports::<Channel>(&compiled.0) {
+    // What exports only a router is meant as one.
+    let is_router = load::look_at_exports::<Router>(&compiled.0).is_ok();
+    if let Err(error) = load::look_at_exports::<Channel>(&compiled.0)
+        && !is_router
+    {
         inspection.faults.push(Fault::Unsound(error.0));
     }
     if let Err(mismatch) = mismatch::look(&compiled.0) {
         inspection.faults.push(Fault::Mismatch(mismatch));
     }
     if inspection.faults.is_empty() {
-        match load::linked(engine, name, hash, bytes.len(), compiled) {
-            Ok(version) => inspection.version = Some(Arc::new(version)),
+        let is_channels = load::look_at_exports::<Channel>(&compiled.0).is_ok();
+        let linked = if is_channels {
+            load::linked(engine, name, hash, bytes.len(), compiled)
+                .map(|version| AnyVersion::Channel(Arc::new(version)))
+        } else {
+            load::linked(engine, name, hash, bytes.len(), compiled).map(|version| AnyVersion::Router(Arc::new(version)))
+        };
+        match linked {
+            Ok(version) => inspection.version = Some(version),
             Err(error) => inspection.faults.push(Fault::Unsound(error.0)),
         }
     }
@@ -163,8 +174,8 @@ mod tests {
     use proptest::prelude::{any, prop_assert, proptest};
 
     use super::*;
+    use crate::plugin::rehearsal::Rehearsal;
     use crate::plugin::tests::{channel, engine, sandbox};
-    use crate::plugin::trial::Trial;
     use crate::plugin::{dummies, guests};
 
     #[test]
@@ -176,6 +187,13 @@ mod tests {
         assert!(found.contents.imports.contains(&"aiproxy:plugin/log@0.1.0".to_owned()), "{:?}", found.contents);
         let rust = |producer: &Producer| producer.field == "language" && producer.name == "Rust";
         assert!(found.contents.producers.iter().any(rust), "{:?}", found.contents);
+    }
+
+    #[test]
+    fn a_router_is_taken_as_one() {
+        let found = inspect(engine(), "marshal", guests::marshal());
+        assert!(found.faults.is_empty(), "{:?}", found.contents);
+        assert!(matches!(found.version, Some(AnyVersion::Router(_))));
     }
 
     #[test]
@@ -222,9 +240,9 @@ mod tests {
             }
             let found = inspect(engine(), "p", &bytes);
             prop_assert!(found.version.is_some() == found.faults.is_empty());
-            if let Some(version) = found.version {
+            if let Some(AnyVersion::Channel(version)) = found.version {
                 // Its functions trap, or whatever has become of them.
-                let _ = Trial::new(engine(), version, channel(&serde_json::json!({})), sandbox());
+                let _ = Rehearsal::new(engine(), version, channel(&serde_json::json!({})), &sandbox());
             }
         }
 

@@ -8,7 +8,7 @@ pub mod interface;
 pub mod kind;
 pub mod mismatch;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::Component;
 
@@ -64,6 +64,36 @@ impl<R: Role> Version<R> {
                 .map_err(|error| format!("{error:#}"))
         });
         made.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// A version of whatever role.
+#[derive(Clone)]
+pub enum AnyVersion {
+    Channel(Arc<Version>),
+    Router(Arc<Version<Router>>),
+}
+
+impl AnyVersion {
+    pub fn hash(&self) -> &str {
+        match self {
+            Self::Channel(version) => &version.hash,
+            Self::Router(version) => &version.hash,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Channel(version) => version.bytes,
+            Self::Router(version) => version.bytes,
+        }
+    }
+
+    pub fn interface(&self) -> &'static str {
+        match self {
+            Self::Channel(version) => version.interface,
+            Self::Router(version) => version.interface,
+        }
     }
 }
 

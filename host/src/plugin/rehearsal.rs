@@ -21,20 +21,27 @@ use crate::error::Failure;
 /// How often a version is configured before its profile is believed.
 pub const BUILDS: usize = 5;
 
-pub struct Rehearsal {
-    pub version: Arc<Version>,
-    pub channel: Arc<Channel>,
+pub struct Rehearsal<R: Role = Channel> {
+    pub version: Arc<Version<R>>,
+    /// What it is configured for.
+    pub subject: Arc<R>,
+    pub configured: Configured,
+    sandbox: Sandbox,
+    engine: Arc<Engine>,
+    speaker: Arc<Speaker>,
+    live: Option<Instance<R>>,
+}
+
+/// What came of configuring a version.
+#[derive(Debug)]
+pub struct Configured {
     pub profile: Profile,
     /// Instantiating and configuring, one after the other.
     pub builds: Vec<Duration>,
     /// Of an instance that has been configured.
-    pub memory_bytes_configured: usize,
+    pub memory_bytes: usize,
     /// While the first one was configured.
     pub said: Vec<Said>,
-    sandbox: Sandbox,
-    engine: Arc<Engine>,
-    speaker: Arc<Speaker>,
-    live: Option<Instance>,
 }
 
 /// What came of one call.
@@ -53,22 +60,22 @@ pub struct Refused {
     pub said: Vec<Said>,
 }
 
-impl Rehearsal {
+impl<R: Role> Rehearsal<R> {
     /// Configures the version [`BUILDS`] times.
     pub fn new(
         engine: &Arc<Engine>,
-        version: Arc<Version>,
-        channel: Arc<Channel>,
-        sandbox: Sandbox,
+        version: Arc<Version<R>>,
+        subject: Arc<R>,
+        sandbox: &Sandbox,
     ) -> Result<Self, Refused> {
         let sandbox = sandbox.for_component(version.bytes);
-        let speaker = Arc::new(Speaker::heard(&version.name, &channel.id, &version.hash));
+        let speaker = Arc::new(Speaker::heard(&version.name, subject.channel_id(), &version.hash));
         let mut builds = Vec::with_capacity(BUILDS);
-        let mut built: Option<(Instance, Profile)> = None;
+        let mut built: Option<(Instance<R>, Profile)> = None;
         let mut said = Vec::new();
         for _ in 0..BUILDS {
             let began = Instant::now();
-            let outcome = deployed::build(engine, &version, &*channel, &speaker, &sandbox);
+            let outcome = deployed::build(engine, &version, &*subject, &speaker, &sandbox);
             builds.push(began.elapsed());
             // The others say the same again; what the last one says is worth hearing if it is refused.
             let heard = speaker.take_heard();
@@ -85,20 +92,12 @@ impl Rehearsal {
             built.get_or_insert((instance, profile));
         }
         let (instance, profile) = built.expect("at least one was built");
-        Ok(Self {
-            memory_bytes_configured: instance.memory_bytes(),
-            version,
-            channel,
-            profile,
-            builds,
-            said,
-            sandbox,
-            engine: engine.clone(),
-            speaker,
-            live: Some(instance),
-        })
+        let configured = Configured { memory_bytes: instance.memory_bytes(), profile, builds, said };
+        Ok(Self { version, subject, configured, sandbox, engine: engine.clone(), speaker, live: Some(instance) })
     }
+}
 
+impl Rehearsal<Channel> {
     /// Asks as the gateway would, and looks at the answer as the gateway does. An error is what the exchange would get.
     pub fn decide(&mut self, request: &Request, caller: &Caller) -> Tried {
         let mut instance = match self.instance() {
@@ -115,7 +114,7 @@ impl Rehearsal {
         match answer {
             Ok(answer) => {
                 self.live = (!self.sandbox.fresh && !instance.is_worn(&self.sandbox)).then_some(instance);
-                let decision = check::decision(answer, &self.channel, &self.profile);
+                let decision = check::decision(answer, &self.subject, &self.configured.profile);
                 Tried { decision, took, memory_bytes }
             }
             Err(fault) => Tried { decision: Err(fault.failure(Channel::WHOSE)), took, memory_bytes },
@@ -131,7 +130,7 @@ impl Rehearsal {
         if let Some(live) = self.live.take() {
             return Ok(live);
         }
-        deployed::build(&self.engine, &self.version, &*self.channel, &self.speaker, &self.sandbox)
+        deployed::build(&self.engine, &self.version, &*self.subject, &self.speaker, &self.sandbox)
             .map(|(instance, _)| instance)
             .map_err(|fault| fault.failure(Channel::WHOSE))
     }
@@ -146,7 +145,7 @@ mod tests {
     use crate::plugin::tests::{channel, engine, puppet, request, sandbox};
 
     fn rehearsal(settings: &Value) -> Result<Rehearsal, Refused> {
-        Rehearsal::new(engine(), puppet(), channel(settings), sandbox())
+        Rehearsal::new(engine(), puppet(), channel(settings), &sandbox())
     }
 
     fn caller() -> Caller {
@@ -156,18 +155,22 @@ mod tests {
     #[test]
     fn a_version_is_configured_several_times_and_then_asked() {
         let mut rehearsal = rehearsal(&json!({"profile": {"headers": ["x-a"]}})).unwrap();
-        assert_eq!((rehearsal.builds.len(), rehearsal.profile.headers.len()), (BUILDS, 1));
-        assert!(rehearsal.memory_bytes_configured > 0);
+        assert_eq!((rehearsal.configured.builds.len(), rehearsal.configured.profile.headers.len()), (BUILDS, 1));
+        assert!(rehearsal.configured.memory_bytes > 0);
         let tried = rehearsal.decide(&request("/fine"), &caller());
         assert!(matches!(tried.decision, Ok(Decision::Send(_))));
-        assert!(tried.memory_bytes.is_some_and(|bytes| bytes >= rehearsal.memory_bytes_configured));
+        assert!(tried.memory_bytes.is_some_and(|bytes| bytes >= rehearsal.configured.memory_bytes));
     }
 
     #[test]
     fn what_it_says_is_handed_out_and_not_logged() {
         let mut rehearsal = rehearsal(&json!({"configure": "print-line"})).unwrap();
         let messages = |said: Vec<Said>| said.into_iter().map(|said| said.message).collect::<Vec<_>>();
-        assert_eq!(messages(rehearsal.said.clone()), ["a line on stdout", "half a line on stderr"], "of one instance");
+        assert_eq!(
+            messages(rehearsal.configured.said.clone()),
+            ["a line on stdout", "half a line on stderr"],
+            "of one instance"
+        );
         rehearsal.decide(&request("/puppet/log"), &caller());
         let said = messages(rehearsal.take_said());
         assert_eq!(said[0], r"a line for the log\nwith\u{1b}[31m colours");

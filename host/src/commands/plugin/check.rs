@@ -10,8 +10,8 @@ use super::{Lines, engine, mebibytes, microseconds, milliseconds, name_of, perce
 use crate::cli::CheckFile;
 use crate::commands::say;
 use crate::plugin::inspect::{Fault, Inspection, Producer, inspect};
-use crate::plugin::rehearsal::{Refused, Rehearsal};
-use crate::plugin::{Kind, Profile, REMEDY, Reuse, is_offered};
+use crate::plugin::rehearsal::{Configured, Refused, Rehearsal};
+use crate::plugin::{AnyVersion, Kind, Profile, REMEDY, Reuse, is_offered};
 
 pub fn run(options: &CheckFile) -> anyhow::Result<ExitCode> {
     let name = name_of(&options.file);
@@ -20,10 +20,16 @@ pub fn run(options: &CheckFile) -> anyhow::Result<ExitCode> {
     let bytes = read_plugin(&options.file)?;
     let engine = engine()?;
     let inspection = inspect(&engine, &name, &bytes);
-    let version = inspection.version.clone();
-    let rehearsal = version.map(|version| {
-        let sandbox = given.sandbox(&channel);
-        Rehearsal::new(&engine, version, channel, sandbox)
+    let rehearsal = inspection.version.clone().map(|version| match version {
+        AnyVersion::Channel(version) => {
+            let sandbox = given.sandbox(&channel.plugin);
+            Rehearsal::new(&engine, version, channel, &sandbox).map(|rehearsal| rehearsal.configured)
+        }
+        AnyVersion::Router(version) => {
+            let router = given.router();
+            let sandbox = given.sandbox(&router.plugin);
+            Rehearsal::new(&engine, version, router, &sandbox).map(|rehearsal| rehearsal.configured)
+        }
     });
     if options.json {
         say(format!("{:#}", json(&inspection, rehearsal.as_ref())));
@@ -38,7 +44,7 @@ pub fn run(options: &CheckFile) -> anyhow::Result<ExitCode> {
     Ok(if matches!(rehearsal, Some(Ok(_))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-type Outcome<'a> = Option<&'a Result<Rehearsal, Refused>>;
+type Outcome<'a> = Option<&'a Result<Configured, Refused>>;
 
 fn lines(options: &CheckFile, inspection: &Inspection, rehearsal: Outcome<'_>) -> Lines {
     let mut lines = Lines::default();
@@ -84,19 +90,19 @@ fn lines(options: &CheckFile, inspection: &Inspection, rehearsal: Outcome<'_>) -
             lines.add("configure", format!("refused: {reason}"));
             lines.add_said(said);
         }
-        Some(Ok(rehearsal)) => {
-            let mut builds = rehearsal.builds.clone();
+        Some(Ok(configured)) => {
+            let mut builds = configured.builds.clone();
             builds.sort_unstable();
-            let (first, median) = (milliseconds(rehearsal.builds[0]), milliseconds(percentile(&builds, 50)));
+            let (first, median) = (milliseconds(configured.builds[0]), milliseconds(percentile(&builds, 50)));
             lines.add(
                 "configure",
                 format!("accepted {} times, the same profile each time; first {first}, median {median}", builds.len()),
             );
-            lines.add("memory", format!("{} after configure", mebibytes(rehearsal.memory_bytes_configured)));
-            for line in profile(&rehearsal.profile) {
+            lines.add("memory", format!("{} after configure", mebibytes(configured.memory_bytes)));
+            for line in profile(&configured.profile) {
                 lines.add("profile", line);
             }
-            lines.add_said(&rehearsal.said);
+            lines.add_said(&configured.said);
         }
     }
     lines
@@ -196,11 +202,11 @@ fn json(inspection: &Inspection, rehearsal: Outcome<'_>) -> Value {
             json["configure"] = json!({"ok": false, "reason": reason});
             json["said"] = said(lines);
         }
-        Some(Ok(rehearsal)) => {
-            let builds: Vec<_> = rehearsal.builds.iter().copied().map(microseconds).collect();
-            json["configure"] = json!({"ok": true, "us": builds, "memory_bytes": rehearsal.memory_bytes_configured});
-            json["profile"] = profile_json(&rehearsal.profile);
-            json["said"] = said(&rehearsal.said);
+        Some(Ok(configured)) => {
+            let builds: Vec<_> = configured.builds.iter().copied().map(microseconds).collect();
+            json["configure"] = json!({"ok": true, "us": builds, "memory_bytes": configured.memory_bytes});
+            json["profile"] = profile_json(&configured.profile);
+            json["said"] = said(&configured.said);
         }
     }
     json

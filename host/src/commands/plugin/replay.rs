@@ -101,15 +101,15 @@ impl Candidate<'_> {
             return Ok(());
         }
         let rehearsal = self.rehearsal(&configured)?;
-        let shown = head.shown(&rehearsal.profile);
+        let shown = head.shown(&rehearsal.configured.profile);
         if !shown.unknown.is_empty() {
             let reason = format!("the candidate asks for what was not recorded: {}", shown.unknown.join(", "));
             outcome.unjudged.entry(reason).or_default().push(number);
             return Ok(());
         }
         let tried = rehearsal.decide(&shown.request, &head.caller);
-        let judged = judged(tried.decision, &rehearsal.channel, shown.request.transport);
-        let new = Answer::of(judged.as_ref(), &rehearsal.channel);
+        let judged = judged(tried.decision, &rehearsal.subject, shown.request.transport);
+        let new = Answer::of(judged.as_ref(), &rehearsal.subject);
         outcome.judged += 1;
         if new != old {
             let change = Change { channel: configured.id, request: request_line(&head), old, new };
@@ -121,8 +121,8 @@ impl Candidate<'_> {
     fn rehearsal(&mut self, configured: &Configured) -> anyhow::Result<&mut Rehearsal> {
         if !self.rehearsals.contains_key(configured) {
             let channel = self.given.channel_of(configured)?;
-            let sandbox = self.given.sandbox(&channel);
-            let rehearsal = Rehearsal::new(&self.engine, self.version.clone(), channel, sandbox);
+            let sandbox = self.given.sandbox(&channel.plugin);
+            let rehearsal = Rehearsal::new(&self.engine, self.version.clone(), channel, &sandbox);
             let rehearsal = rehearsal.map_err(|Refused { reason, said }| {
                 say_said(&said);
                 anyhow!("the candidate does not work for channel {}: {reason}", configured.id)

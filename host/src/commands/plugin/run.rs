@@ -53,12 +53,13 @@ pub fn run(options: &Run) -> anyhow::Result<ExitCode> {
     let bytes = read_plugin(&options.file)?;
     let engine = engine()?;
     let version = engine.load(&name, &bytes).map_err(|error| anyhow!("{}: {error}", options.file.display()))?;
-    let rehearsal = Rehearsal::new(&engine, version, question.channel.clone(), given.sandbox(&question.channel));
+    let rehearsal =
+        Rehearsal::new(&engine, version, question.channel.clone(), &given.sandbox(&question.channel.plugin));
     let mut rehearsal = rehearsal.map_err(|Refused { reason, said }| {
         say_said(&said);
         anyhow!("{}: does not work with these settings: {reason}", options.file.display())
     })?;
-    let Shown { request, unknown } = question.head.shown(&rehearsal.profile);
+    let Shown { request, unknown } = question.head.shown(&rehearsal.configured.profile);
     question.notes.extend(unknown.into_iter().map(|what| format!("not told, so the plugin is shown none: {what}")));
     if question.head.streaming && !request.streaming {
         let note = "`streaming` is not shown: this plugin does not have the body read, so only `accept` could tell it";
@@ -93,10 +94,10 @@ fn question(options: &Run, given: &Given) -> anyhow::Result<Question> {
 
 fn ask(rehearsal: &mut Rehearsal, request: &Request, caller: &Caller, calls: u32) -> Outcome {
     let Tried { decision, took, memory_bytes } = rehearsal.decide(request, caller);
-    let judged = judged(decision, &rehearsal.channel, request.transport);
+    let judged = judged(decision, &rehearsal.subject, request.transport);
     let cause = judged.as_ref().err().and_then(|failure| failure.cause.clone());
     let mut outcome = Outcome {
-        answer: Answer::of(judged.as_ref(), &rehearsal.channel),
+        answer: Answer::of(judged.as_ref(), &rehearsal.subject),
         cause,
         first: took,
         later: Vec::new(),
@@ -111,8 +112,8 @@ fn ask(rehearsal: &mut Rehearsal, request: &Request, caller: &Caller, calls: u32
         let Tried { decision, took, memory_bytes } = rehearsal.decide(request, caller);
         outcome.later.push(took);
         outcome.memory_bytes = memory_bytes.or(outcome.memory_bytes);
-        let judged = self::judged(decision, &rehearsal.channel, request.transport);
-        if outcome.changed_at.is_none() && Answer::of(judged.as_ref(), &rehearsal.channel) != outcome.answer {
+        let judged = self::judged(decision, &rehearsal.subject, request.transport);
+        if outcome.changed_at.is_none() && Answer::of(judged.as_ref(), &rehearsal.subject) != outcome.answer {
             outcome.changed_at = Some(call);
         }
     }
@@ -148,17 +149,17 @@ impl Outcome {
             }
         }
         self.cause.iter().for_each(|cause| lines.add("cause", cut(cause)));
-        lines.add("build", format!("{} to instantiate and configure", milliseconds(rehearsal.builds[0])));
+        lines.add("build", format!("{} to instantiate and configure", milliseconds(rehearsal.configured.builds[0])));
         lines.add("first call", milliseconds(self.first));
         if !self.later.is_empty() {
             let (median, p99) = (percentile(&self.later, 50), percentile(&self.later, 99));
             let (median, p99) = (milliseconds(median), milliseconds(p99));
             lines.add("later", format!("{} calls: median {median}, p99 {p99}", self.later.len()));
         }
-        let configured = mebibytes(rehearsal.memory_bytes_configured);
+        let configured = mebibytes(rehearsal.configured.memory_bytes);
         let called = self.memory_bytes.map(|bytes| format!(", {} after the calls", mebibytes(bytes)));
         lines.add("memory", format!("{configured} after configure{}", called.unwrap_or_default()));
-        lines.add_said(&rehearsal.said);
+        lines.add_said(&rehearsal.configured.said);
         lines.add_said(&self.said);
         if let Some(call) = self.changed_at {
             lines.add("warning", format!("call {call} was answered otherwise than the first, for the same request"));
@@ -171,15 +172,15 @@ impl Outcome {
             let (median, p99) = (percentile(&self.later, 50), percentile(&self.later, 99));
             json!({"calls": self.later.len(), "median": microseconds(median), "p99": microseconds(p99)})
         });
-        let lines: Vec<_> = rehearsal.said.iter().chain(&self.said).cloned().collect();
+        let lines: Vec<_> = rehearsal.configured.said.iter().chain(&self.said).cloned().collect();
         json!({
             "plugin": {"name": rehearsal.version.name, "version": rehearsal.version.hash},
             "request": question.head.to_json(),
             "notes": question.notes,
             "answer": self.answer,
             "cause": self.cause,
-            "us": {"build": microseconds(rehearsal.builds[0]), "first": microseconds(self.first), "later": later},
-            "memory_bytes": {"configured": rehearsal.memory_bytes_configured, "called": self.memory_bytes},
+            "us": {"build": microseconds(rehearsal.configured.builds[0]), "first": microseconds(self.first), "later": later},
+            "memory_bytes": {"configured": rehearsal.configured.memory_bytes, "called": self.memory_bytes},
             "said": said(&lines),
             "changed_at": self.changed_at,
         })

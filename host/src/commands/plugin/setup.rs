@@ -1,4 +1,4 @@
-//! The channel that a plugin on rehearsal is configured for, and its sandbox.
+//! The channel that a plugin in rehearsal is configured for, and its sandbox.
 //!
 //! No secret is needed: a plugin is told names, and a plan is checked against names. In place of each stands a word, so
 //! that a plan for a channel whose key is not set in this shell can be shown as well.
@@ -15,7 +15,7 @@ use super::read_text;
 use crate::cli::{SandboxArgs, Setup};
 use crate::config::load::{self, Channels, Part};
 use crate::config::problem::Problem;
-use crate::config::{Channel, Endpoint, Gateway, Sandbox, Secret, Timeouts, UsageSource};
+use crate::config::{Channel, Endpoint, Gateway, Router, Sandbox, Secret, Timeouts, UsageSource};
 use crate::exchange::capture::Configured;
 
 const SETTINGS_BYTES_MAX: u64 = 32 << 20;
@@ -74,10 +74,18 @@ impl Given {
         Ok(Arc::new(channel(id, name, &self.plugin, settings, endpoints, secrets)))
     }
 
-    /// Of the channel's plugin, whatever the file on trial is called.
-    pub fn sandbox(&self, channel: &Channel) -> Sandbox {
+    /// As the router of the configuration, or with no settings but the flag's.
+    pub fn router(&self) -> Arc<Router> {
+        let own = self.conf.as_ref().and_then(|conf| conf.gateway.router.as_ref());
+        let settings = self.settings.as_deref().or(own.map(|router| router.settings.as_str())).unwrap_or("{}");
+        let plugin = own.map_or(&self.plugin, |router| &router.plugin);
+        Arc::new(Router { plugin: plugin.clone(), settings: settings.to_owned() })
+    }
+
+    /// Of the plugin of this name, whatever the file is called.
+    pub fn sandbox(&self, plugin: &str) -> Sandbox {
         let mut sandbox = match &self.conf {
-            Some(conf) => conf.gateway.plugin_sandbox.get(&channel.plugin).unwrap_or(&conf.gateway.sandbox).clone(),
+            Some(conf) => conf.gateway.plugin_sandbox.get(plugin).unwrap_or(&conf.gateway.sandbox).clone(),
             None => Sandbox::default(),
         };
         if let Some(ms) = self.sandbox.deadline_ms {

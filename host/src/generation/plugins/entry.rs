@@ -6,13 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Part, Wanted};
-use crate::config::Router;
 use crate::digest::{hex, sha256};
 use crate::generation::conf::Fingerprint;
 use crate::generation::kept::{Kept, short};
 use crate::generation::{Depth, State};
 use crate::plugin::embedded::{EMBEDDED, ROUTERS};
-use crate::plugin::{Engine, LoadError, Version};
+use crate::plugin::{AnyVersion, Engine, LoadError};
 
 /// The largest known components are Python's, 18 MB.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -55,40 +54,11 @@ pub enum Source {
     Kept,
 }
 
-/// A version of whatever role.
-#[derive(Clone)]
-pub enum AnyVersion {
-    Channel(Arc<Version>),
-    Router(Arc<Version<Router>>),
-}
-
-impl AnyVersion {
-    pub fn load(engine: &Arc<Engine>, part: Part, name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
-        match part {
-            Part::Channel => engine.load_as(name, bytes).map(Self::Channel),
-            Part::Router => engine.load_as(name, bytes).map(Self::Router),
-        }
-    }
-
-    pub fn hash(&self) -> &str {
-        match self {
-            Self::Channel(version) => &version.hash,
-            Self::Router(version) => &version.hash,
-        }
-    }
-
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Channel(version) => version.bytes,
-            Self::Router(version) => version.bytes,
-        }
-    }
-
-    pub fn interface(&self) -> &'static str {
-        match self {
-            Self::Channel(version) => version.interface,
-            Self::Router(version) => version.interface,
-        }
+/// Compiled and linked as what it is needed for.
+fn load(engine: &Arc<Engine>, wanted: &Wanted<'_>, bytes: &[u8]) -> Result<AnyVersion, LoadError> {
+    match wanted.part {
+        Part::Channel => engine.load_as(wanted.name, bytes).map(AnyVersion::Channel),
+        Part::Router => engine.load_as(wanted.name, bytes).map(AnyVersion::Router),
     }
 }
 
@@ -154,7 +124,7 @@ impl Entry {
             self.error = None;
             return self.held(engine, kept, wanted, &pin.version);
         }
-        let version = AnyVersion::load(engine, wanted.part, name, &bytes).map_err(|refusal| refusal.to_string())?;
+        let version = load(engine, wanted, &bytes).map_err(|refusal| refusal.to_string())?;
         if let Some(accepted) = &mut self.accepted
             && accepted.version.hash() == hash
         {
@@ -191,7 +161,7 @@ impl Entry {
 /// An earlier version out of the state folder.
 pub fn load_kept(engine: &Arc<Engine>, kept: &Kept, wanted: &Wanted<'_>, version: &str) -> Result<Loaded, String> {
     let bytes = kept.bytes(wanted.name, version)?;
-    let version = AnyVersion::load(engine, wanted.part, wanted.name, &bytes).map_err(|error| error.to_string())?;
+    let version = load(engine, wanted, &bytes).map_err(|error| error.to_string())?;
     Ok(Loaded { version, source: Source::Kept })
 }
 

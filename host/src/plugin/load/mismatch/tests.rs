@@ -11,7 +11,7 @@ fn refusal(change: impl FnOnce(String) -> String) -> String {
 
 fn refused(component: &[u8]) -> String {
     let engine = Engine::new(EngineOptions { pool_instances: 4, ..EngineOptions::default() }).unwrap();
-    load(&engine, "p", component).err().expect("a refusal").to_string()
+    load::<crate::config::Channel>(&engine, "p", component).err().expect("a refusal").to_string()
 }
 
 const DECIDE: &str = "decide: func(request: request, caller: caller) -> answer";
@@ -19,8 +19,8 @@ const DECIDE: &str = "decide: func(request: request, caller: caller) -> answer";
 #[test]
 fn a_component_of_the_interfaces_shape_is_taken() {
     let engine = Engine::new(EngineOptions { pool_instances: 4, ..EngineOptions::default() }).unwrap();
-    load(&engine, "p", &dummies::component(WIT, "channel-plugin")).unwrap();
-    load(&engine, "p", &dummies::with_parts("")).unwrap();
+    load::<crate::config::Channel>(&engine, "p", &dummies::component(WIT, "channel-plugin")).unwrap();
+    load::<crate::config::Channel>(&engine, "p", &dummies::with_parts("")).unwrap();
 }
 
 #[test]
