@@ -1,10 +1,12 @@
-"""Builds my-plugin.wasm; `build.py test` runs the unit tests instead.
+"""Builds my-plugin.wasm; `build.py test` runs the unit tests instead, and `build.py --stub-wasi` makes a component that
+imports nothing of WASI.
 
 Everything that is installed goes into the folder build/ beside this file: a virtual environment with the tool that
 requirements.txt names.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -22,16 +24,17 @@ COMPONENT = HERE / "my-plugin.wasm"
 def main() -> None:
     tool = install()
     if sys.argv[1:] == ["test"]:
+        shutil.rmtree(BINDINGS, ignore_errors=True)
         componentize(tool, "bindings", BINDINGS)
         path = os.pathsep.join([str(HERE), str(BINDINGS)])
         run(sys.executable, "-m", "unittest", "discover", "--start-directory", HERE, env=os.environ | {"PYTHONPATH": path})
-    elif len(sys.argv) == 1:
-        # Nothing of WASI is needed, so nothing of it is imported.
-        options = ["--stub-wasi", "--python-path", HERE, "--output", COMPONENT]
-        componentize(tool, "componentize", "plugin", *options)
+    elif sys.argv[1:] in ([], ["--stub-wasi"]):
+        # With stubs for what Python asks of its surroundings, it stops short of telling where an exception came from; the
+        # gateway's log does.
+        componentize(tool, "componentize", *sys.argv[1:], "--python-path", HERE, "--output", COMPONENT, "plugin")
         print(f"{COMPONENT.name}: {COMPONENT.stat().st_size} bytes")
     else:
-        sys.exit("usage: build.py [test]")
+        sys.exit("usage: build.py [test | --stub-wasi]")
 
 
 def install() -> Path:

@@ -38,15 +38,17 @@ class Settings:
     models: list[str] | None
 
 
+# What `configure` read: an instance of the component serves one channel. Of `Channel` there is a new object for each call,
+# which keeps nothing.
+settings = Settings("/v1", None)
+
+
 class Channel(exports.Channel):
-    """One instance serves one channel."""
-
-    settings: Settings
-
     def configure(self, channel: ChannelConfig) -> Profile:
         """Called once, first. An `Err` refuses this version of the plugin with its message."""
-        self.settings = read_settings(channel.settings)
-        log.log(Level.INFO, f"serving under {self.settings.prefix}")
+        global settings
+        settings = read_settings(channel.settings)
+        log.log(Level.INFO, f"serving under {settings.prefix}")
         return Profile(
             # The gateway shows the headers that are named here, and no others.
             headers=["x-tenant"],
@@ -67,7 +69,7 @@ class Channel(exports.Channel):
         """Called for every request on the channel, but for those whose answer is reused."""
         if not request.path.startswith("/v1/"):
             return Answer_Decline()
-        model, models = request.model, self.settings.models
+        model, models = request.model, settings.models
         if model is not None and models is not None and model not in models:
             message = f"the model `{model}` is not served by this channel"
             return Answer_Refuse(Refusal(404, "model_not_found", message))
@@ -85,7 +87,7 @@ class Channel(exports.Channel):
         return Answer_Send(
             Plan(
                 endpoint=None,
-                path=self.settings.prefix.rstrip("/") + request.path.removeprefix("/v1"),
+                path=settings.prefix.rstrip("/") + request.path.removeprefix("/v1"),
                 query=request.query,
                 headers=headers,
                 body=body,

@@ -26,12 +26,16 @@ CALLER = Caller("alice", [])
 
 
 def configured(settings):
-    """A channel that has been configured with these settings, its profile, and what was logged."""
-    channel = Channel()
+    """Configures with these settings; gives the profile, and what was logged."""
     # The generated function works only within the gateway.
     with mock.patch.object(log, "log") as logged:
-        profile = channel.configure(ChannelConfig("c", "C", settings, [], ["key"], []))
-    return channel, profile, logged.call_args_list
+        profile = Channel().configure(ChannelConfig("c", "C", settings, [], ["key"], []))
+    return profile, logged.call_args_list
+
+
+def decide(asked):
+    """As in the gateway, where each call has an object of its own."""
+    return Channel().decide(asked, CALLER)
 
 
 def request(**changes):
@@ -52,7 +56,7 @@ def request(**changes):
 
 class Decisions(unittest.TestCase):
     def test_an_empty_configuration_serves_everything_under_v1(self):
-        _, profile, logged = configured("")
+        profile, logged = configured("")
         self.assertEqual(logged, [mock.call(log.Level.INFO, "serving under /v1")])
         self.assertEqual(profile.headers, ["x-tenant"])
         self.assertTrue(profile.reads_model)
@@ -60,7 +64,7 @@ class Decisions(unittest.TestCase):
         self.assertEqual([meter.name for meter in profile.meters[0]], ["input", "output"])
 
     def test_a_request_is_sent_with_the_callers_name_and_the_channels_key(self):
-        channel, _, _ = configured('{"prefix": "/api/", "_note": 1}')
+        configured('{"prefix": "/api/", "_note": 1}')
         plan = Plan(
             endpoint=None,
             path="/api/chat/completions",
@@ -72,31 +76,31 @@ class Decisions(unittest.TestCase):
             meters=0,
             options=[],
         )
-        self.assertEqual(channel.decide(request(query="a=1&b"), CALLER), Answer_Send(plan))
+        self.assertEqual(decide(request(query="a=1&b")), Answer_Send(plan))
 
     def test_the_first_tenant_becomes_the_organization(self):
-        channel, _, _ = configured("{}")
-        answer = channel.decide(request(headers=[("x-tenant", "one"), ("x-tenant", "two")]), CALLER)
+        configured("{}")
+        answer = decide(request(headers=[("x-tenant", "one"), ("x-tenant", "two")]))
         self.assertEqual(answer.value.headers[-1], HeaderEdit_Set(("x-organization", "one")))
         self.assertEqual(len(answer.value.headers), 3)
 
     def test_a_body_is_edited_only_where_there_is_one_with_a_model(self):
-        channel, _, _ = configured("{}")
-        self.assertEqual(channel.decide(request(method="GET"), CALLER).value.body, [])
-        self.assertEqual(channel.decide(request(model=None), CALLER).value.body, [])
+        configured("{}")
+        self.assertEqual(decide(request(method="GET")).value.body, [])
+        self.assertEqual(decide(request(model=None)).value.body, [])
 
     def test_a_path_outside_v1_is_declined(self):
-        channel, _, _ = configured("{}")
+        configured("{}")
         for path in ("/", "/v1", "/v10/models", "/other/v1/models"):
             with self.subTest(path):
-                self.assertEqual(channel.decide(request(path=path), CALLER), Answer_Decline())
+                self.assertEqual(decide(request(path=path)), Answer_Decline())
 
     def test_a_model_that_is_not_listed_is_refused(self):
-        channel, _, _ = configured('{"models": ["small", "large"]}')
+        configured('{"models": ["small", "large"]}')
         refusal = Refusal(404, "model_not_found", "the model `huge` is not served by this channel")
-        self.assertEqual(channel.decide(request(model="huge"), CALLER), Answer_Refuse(refusal))
-        self.assertIsInstance(channel.decide(request(), CALLER), Answer_Send)
-        self.assertIsInstance(channel.decide(request(model=None), CALLER), Answer_Send)
+        self.assertEqual(decide(request(model="huge")), Answer_Refuse(refusal))
+        self.assertIsInstance(decide(request()), Answer_Send)
+        self.assertIsInstance(decide(request(model=None)), Answer_Send)
 
     def test_wrong_settings_are_refused_by_name(self):
         wrong = {

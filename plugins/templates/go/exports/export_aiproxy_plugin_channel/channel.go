@@ -5,6 +5,7 @@ package export_aiproxy_plugin_channel
 import (
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 
 	witTypes "go.bytecodealliance.org/pkg/wit/types"
 
@@ -14,15 +15,20 @@ import (
 	"my_plugin/plugin"
 )
 
-// Go's collector asks for the time of day, also when it starts while the gateway hands over arguments, which needs
-// memory of the plugin; and at that moment a component may not call anything, so that it would be broken off. So the
-// collector is switched off, and called where calls are allowed.
+// Go's collector asks what time it is, also when it starts while the gateway hands over arguments, which takes memory of the
+// plugin. At that moment a component may not call anything, and is broken off. So the collector is switched off, and runs
+// to its end within a call, where calling is allowed.
 func init() { debug.SetGCPercent(-1) }
 
-// Some hundred kilobytes of garbage.
-const callsPerCollection = 200
+const collectAboveBytes = 2 << 20
 
-var calls int
+var heap = []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+
+func collect() {
+	if metrics.Read(heap); heap[0].Value.Uint64() > collectAboveBytes {
+		runtime.GC()
+	}
+}
 
 func Configure(config aiproxy_plugin_channel.ChannelConfig) witTypes.Result[aiproxy_plugin_types.Profile, string] {
 	profile, err := plugin.Configure(config, func(line string) {
@@ -35,9 +41,6 @@ func Configure(config aiproxy_plugin_channel.ChannelConfig) witTypes.Result[aipr
 }
 
 func Decide(request aiproxy_plugin_types.Request, caller aiproxy_plugin_types.Caller) aiproxy_plugin_channel.Answer {
-	calls++
-	if calls%callsPerCollection == 0 {
-		runtime.GC()
-	}
+	collect()
 	return plugin.Decide(request, caller)
 }
