@@ -137,7 +137,7 @@ async fn ask(
     settle.channel(candidate.clone(), None);
     let settled = decide::usable(&candidate, asked.transport)?.clone();
     let contender = decide::contender(worker, candidate, settled);
-    settle.channel(contender.channel.clone(), Some(&contender));
+    settle.channel(contender.channel.clone(), Some(contender.plugin.clone()));
     let plugin = &contender.plugin;
     let record = record(asked, &plugin.deployed.profile, plugin.fields.as_ref()).await;
     let model = record.model.clone();
@@ -156,9 +156,10 @@ async fn ask(
 /// What the answer means for the exchange: it serves, or the next one is looked at (`None`), or all is over.
 fn taken(planned: Planned, refusals: &mut Refusals, settle: &mut Settle) -> Result<Option<Decided>, Failure> {
     let Planned { contender, answer, model } = planned;
-    settle.channel(contender.channel.clone(), Some(&contender));
+    settle.channel(contender.channel.clone(), Some(contender.plugin.clone()));
     let decided = decide::judge(&contender, &answer, refusals)?;
     if let Some(decided) = &decided {
+        settle.planned_by(&contender);
         settle.model(decided.prepared.plan.model.clone().or(model));
     }
     Ok(decided)

@@ -76,7 +76,7 @@ pub async fn explain(worker: &Rc<Worker>, key: Arc<ProxyKey>, form: Form, parts:
     }
     if let Some(router) = router.filter(|_| !planned.is_empty()) {
         let channels: Vec<_> = planned.iter().map(|(channel, _)| &**channel).collect();
-        let (first, routed) = match ask_router(router, &channels, &asked, "explain").await {
+        let (first, said) = match ask_router(router, &channels, &asked, "explain").await {
             Ok(Route::Order(order)) => {
                 let ids = order.iter().map(|position| channels[*position].channel.id.clone());
                 (order.first().copied(), Routed::Order(ids.collect()))
@@ -84,7 +84,7 @@ pub async fn explain(worker: &Rc<Worker>, key: Arc<ProxyKey>, form: Form, parts:
             Ok(Route::Refuse(failure)) => (None, Routed::Refused(failure)),
             Err(failure) => (Some(0), Routed::Failed(failure)),
         };
-        story.routed = Some(routed);
+        story.routed = Some(said);
         story.decided = first.and_then(|position| planned.swap_remove(position).1);
     }
     story

@@ -18,7 +18,7 @@ use crate::config::ProxyKey;
 use crate::error::{Failure, Kind, Origin};
 use crate::exchange::decide::Contender;
 use crate::exchange::trace::TraceId;
-use crate::exchange::view::WorkerChannel;
+use crate::exchange::view::{WorkerChannel, WorkerPlugin};
 use crate::exchange::worker::{Counted, RequestId, Worker};
 use crate::generation::Arm;
 use crate::meter::Usage;
@@ -147,10 +147,13 @@ impl Settle {
     }
 
     /// The channel that serves, or that was the last to be asked; with the version of its plugin, once that is known.
-    pub fn channel(&mut self, channel: Rc<WorkerChannel>, contender: Option<&Contender>) {
-        let plugin = contender.map(|contender| contender.plugin.clone());
-        self.arm = contender.and_then(|contender| contender.arm.clone());
+    pub fn channel(&mut self, channel: Rc<WorkerChannel>, plugin: Option<Rc<WorkerPlugin>>) {
         self.channel = Some(Served::Whole(channel, plugin));
+    }
+
+    /// This version's plan is carried out; what comes of it counts for `arm`, where the channel compares two.
+    pub fn planned_by(&mut self, contender: &Contender) {
+        self.arm.clone_from(&contender.arm);
     }
 
     /// Waits for the client's body, which is not the gateway's time.
@@ -292,11 +295,14 @@ impl Settle {
         let counters = &self.worker.counters;
         counters.last_end_s.set(unix_time_s(ended));
         let first_byte = self.first_byte.map(|at| at - self.started);
+        match &self.arm {
+            None => {}
+            // The plan could not be carried out.
+            Some(arm) if self.attempts == 0 && self.failure.is_some() => arm.plugin_failed(),
+            Some(arm) => arm.sent(self.is_upstream_error()),
+        }
         if let Some(channel) = self.channel.as_ref().filter(|_| self.attempts > 0) {
             channel.signals().end();
-            if let Some(arm) = &self.arm {
-                arm.sent(self.is_upstream_error());
-            }
             // A socket was noted when it opened; of a client that left before any answer nothing is known.
             if self.socket.is_none() && (self.status.is_some() || self.failure.is_some()) {
                 channel.signals().note(first_byte, self.is_channels_fault());
