@@ -59,7 +59,7 @@ def test_every_command_of_the_page_works(tmp_path):
     text = said.read_text()
     assert ran.returncode == 0, text[-6000:]
     # The same decision in both languages.
-    told = [part for part in text.split("$ aiproxy-host explain ")[1:]]
-    plans = [[line for line in part.splitlines() if line.startswith(("upstream", "headers", "           ", "body"))] for part in told]
-    assert len(plans) == 2 and plans[0] and plans[0] == plans[1], plans
+    told = [part.split("\n$ ")[0].splitlines() for part in text.split("$ aiproxy-host explain ")[1:]]
+    plans = [lines[next(i for i, line in enumerate(lines) if line.startswith("upstream")) :] for lines in told]
+    assert len(plans) == 2 and plans[0] == plans[1], plans
     assert "serves and is pinned" in text and '"pin":{"version":"' in text
