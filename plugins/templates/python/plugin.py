@@ -80,7 +80,7 @@ class Channel(exports.Channel):
             headers.append(HeaderEdit_Set(("x-organization", tenants[0])))
 
         body = []
-        # The model stands in a JSON body, so there is one to edit.
+        # The model stands in a JSON body, or in a form: that the gateway refuses to edit, with 415.
         if request.method == "POST" and model is not None:
             body.append(BodyEdit_SetIfAbsent(("/user", json.dumps(caller.id))))
 

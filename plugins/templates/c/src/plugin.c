@@ -157,7 +157,7 @@ static aiproxy_plugin_types_plan_t plan(const aiproxy_plugin_types_request_t *re
         plan.query.val = duplicate(request->query.val);
     }
     plan.headers = header_edits(request, caller_id);
-    // The model stands in a JSON body, so there is one to edit.
+    // The model stands in a JSON body, or in a form: that the gateway refuses to edit, with 415.
     if (equals(request->method, "POST") && request->model.is_some) {
         plan.body.len = 1;
         plan.body.ptr = list(1, sizeof *plan.body.ptr);

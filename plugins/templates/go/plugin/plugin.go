@@ -78,7 +78,7 @@ func Decide(request types.Request, caller types.Caller) channel.Answer {
 	}
 
 	body := []types.BodyEdit{}
-	// The model stands in a JSON body, so there is one to edit.
+	// The model stands in a JSON body, or in a form: that the gateway refuses to edit, with 415.
 	if request.Method == "POST" && request.Model.IsSome() {
 		user, _ := json.Marshal(caller.Id) // a string always has a JSON form
 		body = append(body, types.MakeBodyEditSetIfAbsent(types.Field{F0: "/user", F1: string(user)}))

@@ -59,7 +59,7 @@ export function decide(request, caller) {
   }
 
   const body = [];
-  // The model stands in a JSON body, so there is one to edit.
+  // The model stands in a JSON body, or in a form: that the gateway refuses to edit, with 415.
   if (request.method === "POST" && model !== null) {
     body.push({ tag: "set-if-absent", val: ["/user", JSON.stringify(caller.id)] });
   }
