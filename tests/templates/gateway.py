@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 
 BIN = os.environ.get("AIPROXY_HOST_BIN", "")
-# What the templates of scripting languages ask for; the others live with the defaults.
-SCRIPTING = {"deadline_ms": 50}
 
 
 def lay_out(folder, component, channels, upstream_url="http://127.0.0.1:9"):
@@ -25,8 +23,7 @@ def lay_out(folder, component, channels, upstream_url="http://127.0.0.1:9"):
     keys = [{"proxy_key": key(id), "id": f"alice-{id}", "channel": id} for id in channels]
     write(conf / "channels_config.json", {"channels": {id: channel | {"settings": settings} for id, settings in channels.items()}})
     write(conf / "api_keys.json", keys)
-    sandbox = SCRIPTING if component.stem.startswith(("js", "python")) else {}
-    write(conf / "gateway.json", {"sandbox": sandbox, "access_log": str(folder / "access.log")})
+    write(conf / "gateway.json", {"access_log": str(folder / "access.log")})
 
 
 def key(channel):

@@ -65,7 +65,7 @@ pub struct Setup {
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct SandboxArgs {
-    /// CPU time for one decision, in milliseconds; by default as in the configuration, or 10.
+    /// CPU time for one decision, in milliseconds; by default as in the configuration, or 10 (50 for 1 MiB and more).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub deadline_ms: Option<u32>,
     /// Memory of one instance, in bytes; by default as in the configuration, or 67108864 (64 MiB).
