@@ -61,11 +61,13 @@ pub enum EditFault {
 }
 
 impl fmt::Display for EditError {
+    /// For clients and logs: a pointer may hold any character, and is shown without control characters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pointer = self.pointer.escape_debug();
         let reason = match self.reason {
             EditFault::BodyNotJson(malformed) => return write!(f, "the body is not JSON: {malformed}"),
             EditFault::ValueNotJson(malformed) => {
-                return write!(f, "the edit at `{}` has a value that is not JSON: {malformed}", self.pointer);
+                return write!(f, "the edit at `{pointer}` has a value that is not JSON: {malformed}");
             }
             EditFault::ParentAbsent => "its parent is not in the body",
             EditFault::ParentNotContainer => "its parent is neither an object nor an array",
@@ -74,7 +76,7 @@ impl fmt::Display for EditError {
             EditFault::RootRemoved => "the whole document cannot be removed",
             EditFault::TooManyOccurrences => "the body has its parent more than 64 times",
         };
-        write!(f, "the edit at `{}` cannot be made: {reason}", self.pointer)
+        write!(f, "the edit at `{pointer}` cannot be made: {reason}")
     }
 }
 

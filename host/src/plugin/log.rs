@@ -274,7 +274,7 @@ pub fn escaped(text: &str, bytes_max: usize) -> String {
             safe.push('…');
             break;
         }
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        if c.is_control() || turns_lines(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
@@ -283,12 +283,18 @@ pub fn escaped(text: &str, bytes_max: usize) -> String {
     safe
 }
 
+/// What ends a line for some readers, or lets a terminal show one in another order than it was written.
+fn turns_lines(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_a_plugin_says_cannot_forge_a_line() {
+        assert_eq!(escaped("a\u{202e}b\u{2066}\u{2028}", 100), r"a\u{202e}b\u{2066}\u{2028}");
         assert_eq!(escaped("a\nb\x1b[31m\u{9b}é", 100), r"a\nb\u{1b}[31m\u{9b}é");
         assert_eq!(escaped("abcdef", 3), "abc…");
     }

@@ -110,6 +110,8 @@ fn the_root_can_be_replaced_but_not_removed() {
 fn an_error_names_the_pointer_and_the_reason() {
     let message = |body: &str, edit| apply(body.as_bytes(), &[edit]).unwrap_err().to_string();
     assert_eq!(message("{}", set("/a/b", "1")), "the edit at `/a/b` cannot be made: its parent is not in the body");
+    let forged = "the edit at `/a\\r\\n\\u{202e}é/b` cannot be made: its parent is not in the body";
+    assert_eq!(message("{}", set("/a\r\n\u{202e}é/b", "1")), forged);
     assert_eq!(fault("{}", remove("/a/b")), EditFault::ParentAbsent);
     assert_eq!(fault(r#"{"a":"s"}"#, set("/a/b", "1")), EditFault::ParentNotContainer);
     assert!(message("{}", set("/a", "nope")).starts_with("the edit at `/a` has a value that is not JSON: at byte 1"));
