@@ -88,6 +88,14 @@ impl BackOff {
     }
 }
 
+#[cfg(test)]
+impl BackOff {
+    /// As if the pause that lasts had just ended.
+    pub fn expire(&self, now: Duration) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).until = now;
+    }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

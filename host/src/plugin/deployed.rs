@@ -33,6 +33,8 @@ pub struct Deployed<R: Role = Channel> {
     engine: Arc<Engine>,
     speaker: Arc<Speaker>,
     back_off: BackOff,
+    /// Of building instances.
+    build_back_off: BackOff,
     supply: Mutex<Supply<R>>,
 }
 
@@ -65,8 +67,9 @@ impl<R: Role> Deployed<R> {
         }
         let supply = Mutex::new(Supply { spares: vec![first, second], ..Supply::default() });
         let engine = engine.clone();
-        let back_off = BackOff::default();
-        let deployed = Arc::new(Self { version, subject, profile, sandbox, engine, speaker, back_off, supply });
+        let (back_off, build_back_off) = <(BackOff, BackOff)>::default();
+        let deployed =
+            Arc::new(Self { version, subject, profile, sandbox, engine, speaker, back_off, build_back_off, supply });
         deployed.order(&mut deployed.supply());
         Ok(deployed)
     }
@@ -74,6 +77,11 @@ impl<R: Role> Deployed<R> {
     /// How long the plugin will not be asked, since it keeps failing, and why.
     pub fn backing_off(&self) -> Option<(Duration, &'static str)> {
         self.back_off.remaining(|| self.engine.now())
+    }
+
+    /// Instances that wait to be taken.
+    pub fn spares_ready(&self) -> usize {
+        self.supply().spares.len()
     }
 
     /// See [`Engine::ticking`].
@@ -153,9 +161,10 @@ impl<R: Role> Deployed<R> {
                 return;
             }
         }
+        let began = self.engine.now();
         let build_one = AssertUnwindSafe(|| self.build_one());
         let delivery = catch_unwind(build_one).unwrap_or_else(|_| Err("the host panicked while building it".into()));
-        self.built(delivery);
+        self.built(delivery, began);
     }
 
     fn build_one(&self) -> Result<Instance<R>, String> {
@@ -167,7 +176,7 @@ impl<R: Role> Deployed<R> {
         }
     }
 
-    fn built(&self, delivery: Result<Instance<R>, String>) {
+    fn built(&self, delivery: Result<Instance<R>, String>, began: Duration) {
         let mut supply = self.supply();
         supply.ordered -= 1;
         match delivery {
@@ -177,16 +186,27 @@ impl<R: Role> Deployed<R> {
                 }
             }
             Err(reason) => {
+                let pause = self.build_pause(began);
                 tracing::warn!(target: "plugin", plugin = self.speaker.plugin, channel = self.speaker.channel,
-                    version = self.speaker.version, reason, "a further instance could not be built");
+                    version = self.speaker.version, reason, pause_ms = pause.as_millis() as u64,
+                    "a further instance could not be built");
                 let reason: Arc<str> = reason.into();
-                // It could be built once, so it may be again: but not as fast as requests come.
-                supply.failed = Some((self.engine.now() + self.sandbox.back_off, reason.clone()));
+                supply.failed = Some((self.engine.now() + pause, reason.clone()));
                 for waiting in supply.waiting.drain(..) {
                     let _ = waiting.send(Err(reason.clone()));
                 }
             }
         }
+    }
+
+    /// How long no instance is tried after one that could not be built. It could be built once, so it may be again: but
+    /// not as fast as requests come, and each time less often, since a try holds the thread that builds for all plugins.
+    fn build_pause(&self, began: Duration) -> Duration {
+        let now = self.engine.now();
+        // Longer than the try took, else the next failure would not count as one that follows.
+        let shortest = self.sandbox.back_off.max(now.saturating_sub(began) * 2);
+        let lengths = (shortest, self.sandbox.back_off_max);
+        self.build_back_off.fault(now, Weight::Heavy, "it is not ready", lengths).unwrap_or(shortest)
     }
 
     /// Orders what is missing.
@@ -295,5 +315,54 @@ mod tests {
         begin(Some((Duration::ZERO, "it was broken".into())));
         deployed.build();
         assert_eq!(state(), (1, 1), "built after it");
+    }
+
+    #[test]
+    fn as_many_instances_are_kept_ready_as_the_sandbox_says() {
+        for count in [1, 5] {
+            let deployed = deploy(&json!({}), Sandbox { spare_instances: Some(count), ..sandbox() }).unwrap();
+            // The two that were built to be compared, or as many as are wanted.
+            let wanted = count.max(2);
+            let begun = std::time::Instant::now();
+            while deployed.supply().spares.len() < wanted || deployed.supply().ordered > 0 {
+                assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {wanted}");
+                std::thread::yield_now();
+            }
+            assert_eq!(deployed.supply().spares.len(), wanted);
+        }
+    }
+
+    #[test]
+    fn the_pause_after_a_fault_is_as_long_as_the_sandbox_says_and_doubles_up_to_its_bound() {
+        let second = Duration::from_secs(1);
+        let sandbox = Sandbox { back_off: 2 * second, back_off_max: 7 * second, ..sandbox() };
+        let deployed = deploy(&json!({}), sandbox).unwrap();
+        let pauses: Vec<_> = (0..3)
+            .map(|_| {
+                deployed.failed(&Fault::Deadline(second));
+                let (left, _) = deployed.backing_off().expect("a pause");
+                deployed.back_off.expire(deployed.engine.now());
+                left.as_secs_f64().round()
+            })
+            .collect();
+        assert_eq!(pauses, [2.0, 4.0, 7.0]);
+    }
+
+    #[test]
+    fn what_can_never_be_built_again_is_tried_less_and_less_often() {
+        let second = Duration::from_secs(1);
+        let sandbox = Sandbox { back_off: second, back_off_max: 5 * second, ..sandbox() };
+        let deployed = deploy(&json!({}), sandbox).unwrap();
+        let pauses: Vec<_> = (0..4)
+            .map(|_| {
+                deployed.supply().ordered = 1;
+                deployed.built(Err("it was broken".into()), deployed.engine.now());
+                let (until, _) = deployed.supply().failed.take().expect("a pause");
+                let pause = until.saturating_sub(deployed.engine.now());
+                deployed.build_back_off.expire(deployed.engine.now());
+                pause.as_secs_f64().round()
+            })
+            .collect();
+        assert_eq!(pauses, [1.0, 2.0, 4.0, 5.0]);
     }
 }
