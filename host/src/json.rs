@@ -9,7 +9,7 @@ pub mod edit;
 mod pointer;
 mod query;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod scan;
 mod text;
 

@@ -25,6 +25,7 @@ mod memory;
 pub mod meter;
 pub mod multipart;
 pub mod pages;
+mod path;
 pub mod plugin;
 pub mod server;
 pub mod shutdown;

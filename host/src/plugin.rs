@@ -40,6 +40,9 @@ pub use self::pool::Instances;
 pub use self::role::Role;
 
 #[cfg(test)]
+pub use self::check::sample;
+
+#[cfg(test)]
 pub mod defaults;
 #[cfg(test)]
 #[path = "../../tests/support/dummies.rs"]

@@ -137,14 +137,14 @@ pub async fn ask(
     let reuse = plugin.deployed.profile.reuse;
     if reuse == Reuse::Never {
         let decision = call(plugin, &request, &caller(), request_id, spent).await?;
-        return Answer::from_decision(decision, &candidate.channel, request.transport).map(Rc::new);
+        return Answer::from_decision(decision, &candidate.channel, &request).map(Rc::new);
     }
     let record = Record { caller: (reuse == Reuse::SameCaller).then(caller), request };
     if let Some(answer) = plugin.answers.borrow_mut().find(&record) {
         return Ok(answer);
     }
     let decision = call(plugin, &record.request, &caller(), request_id, spent).await?;
-    let answer = Rc::new(Answer::from_decision(decision, &candidate.channel, record.request.transport)?);
+    let answer = Rc::new(Answer::from_decision(decision, &candidate.channel, &record.request)?);
     plugin.answers.borrow_mut().keep(record, answer.clone());
     Ok(answer)
 }

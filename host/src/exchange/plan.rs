@@ -14,7 +14,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::config::{Channel, Endpoint, Secret};
 use crate::error::{Failure, Kind};
 use crate::json::{Pointer, edit};
-use crate::plugin::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Transport};
+use crate::path::begins_with_authority;
+use crate::plugin::{BodyEdit, Credential, Decision, HeaderEdit, Placement, Plan, Request, Transport};
 
 /// All but the unreserved characters, which are not to be encoded (RFC 3986, 2.3): keys are full of them, and not every
 /// server decodes what it compares.
@@ -42,16 +43,18 @@ pub struct Prepared {
 }
 
 impl Answer {
-    pub fn from_decision(decision: Decision, channel: &Channel, transport: Transport) -> Result<Self, Failure> {
+    /// `request` is what the plugin was asked about.
+    pub fn from_decision(decision: Decision, channel: &Channel, request: &Request) -> Result<Self, Failure> {
         match decision {
-            Decision::Send(plan) => prepare(plan, channel, transport),
+            Decision::Send(plan) => prepare(plan, channel, request),
             Decision::Decline => Ok(Self::Decline),
             Decision::Refuse(failure) => Ok(Self::Refuse(failure)),
         }
     }
 }
 
-fn prepare(plan: Plan, channel: &Channel, transport: Transport) -> Result<Answer, Failure> {
+fn prepare(plan: Plan, channel: &Channel, request: &Request) -> Result<Answer, Failure> {
+    let transport = request.transport;
     let own = match transport {
         Transport::Http => &channel.http,
         Transport::Websocket => &channel.websocket,
@@ -64,6 +67,13 @@ fn prepare(plan: Plan, channel: &Channel, transport: Transport) -> Result<Answer
         ));
     }
     let mut target = format!("{}{}", endpoint.base_path, plan.path);
+    // A client's own `//v1/…` (its base URL ends in a slash) goes on as it came, a plugin makes none.
+    if begins_with_authority(&target) && plan.path != request.path {
+        return Err(Failure::new(
+            Kind::PluginAnswer,
+            "the plugin's plan has a path that begins with two slashes, which some servers take for another host",
+        ));
+    }
     let mut separator = "?";
     if let Some(query) = &plan.query {
         let query = without_credentials(query, &plan.credentials);
@@ -180,3 +190,6 @@ impl Prepared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 mod names;
 mod profile;
 mod route;
+#[cfg(test)]
+pub mod sample;
 
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use super::bindings::{Answer, types};
 use super::log::escaped;
 use crate::config::{Channel, Endpoint};
 use crate::error::{Failure, Kind};
+use crate::path::climbs;
 
 pub use self::names::visible_header;
 use self::names::{editable_header, is_token, pointer, query_name};
@@ -129,14 +132,18 @@ fn endpoint(name: &str, channel: &Channel) -> Result<Arc<Endpoint>, Failure> {
     })
 }
 
-/// Whatever hyper accepts from a client may go upstream again, and nothing else: no control byte, no space, nothing that
-/// ends the path.
+/// Whatever the gateway accepts from a client may go upstream again, and nothing else: no control byte, no space, nothing
+/// that ends the path, no dot segments that climb above the endpoint's base path. (Those that do not are none of the
+/// gateway's business, and neither is a first empty segment behind a base path; without one, `exchange/plan.rs` looks.)
 fn target(path: &str, query: Option<&str>) -> Result<(), Failure> {
     bounded("path", path, TARGET_BYTES_MAX)?;
     if !path.starts_with('/') {
         return Err(invalid(format!("the path does not begin with \"/\": {}", shown(path))));
     }
     unbroken("path", path, "?#")?;
+    if climbs(path) {
+        return Err(invalid(format!("the path has dot segments that climb above its root: {}", shown(path))));
+    }
     let mut target = path.to_owned();
     if let Some(query) = query {
         bounded("query", query, TARGET_BYTES_MAX)?;

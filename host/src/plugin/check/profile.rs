@@ -94,6 +94,9 @@ fn at_most(what: &str, count: usize, max: usize) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    use super::super::sample;
     use super::*;
 
     fn declared() -> types::Profile {
@@ -137,6 +140,20 @@ mod tests {
             spoil(&mut profile);
             let message = Profile::check(profile).unwrap_err();
             assert!(message.contains(reason), "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_declaration_is_a_usable_profile_or_a_message_that_can_be_shown(declared in sample::profile()) {
+            match Profile::check(declared) {
+                Ok(profile) => {
+                    prop_assert_eq!(profile.compiled_meters().len(), profile.meters.len());
+                    prop_assert!(profile.headers.iter().all(|name| visible_header(name.as_str()).is_ok()));
+                    prop_assert!(profile.body.iter().chain(&profile.socket_model).all(|text| pointer(text).is_ok()));
+                }
+                Err(message) => prop_assert!(sample::is_harmless(&message), "{}", message),
+            }
         }
     }
 }
