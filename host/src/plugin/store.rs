@@ -120,8 +120,24 @@ impl ResourceLimiter for Memory {
 
     /// An element is a pointer of the host's.
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS_MAX {
+            self.refused = true;
+            return Ok(false);
+        }
         let bytes = desired.saturating_sub(current).saturating_mul(size_of::<usize>());
-        Ok(desired <= TABLE_ELEMENTS_MAX && self.takes(bytes, maximum.is_none_or(|maximum| desired <= maximum)))
+        Ok(self.takes(bytes, maximum.is_none_or(|maximum| desired <= maximum)))
+    }
+
+    /// There was room here, but not in the pool, whose tables have a size of their own, or in the machine. What was counted
+    /// for it stays so: this is also called for growths that nobody asked about before, of which nothing was counted.
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.refused = true;
+        Ok(())
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.refused = true;
+        Ok(())
     }
 
     fn instances(&self) -> usize {
@@ -151,7 +167,10 @@ impl Deadline {
     /// Before every call into the guest.
     pub fn arm(store: &mut Store<State>, allowed: Duration) {
         store.set_epoch_deadline(1);
-        store.data_mut().deadline = Self { allowed, first_fired: None, breached: false };
+        let state = store.data_mut();
+        state.deadline = Self { allowed, first_fired: None, breached: false };
+        // What an earlier call was refused, and bore with, is not why this one fails.
+        state.memory.refused = false;
     }
 
     fn fired(&mut self) -> UpdateDeadline {
@@ -252,6 +271,9 @@ mod tests {
         assert!(memory.table_growing(0, 40, None).unwrap());
         assert!(memory.table_growing(40, 50, Some(45)).unwrap());
         assert_eq!(memory.bytes, 90 * ELEMENT, "what exceeds a table's own maximum is not allocated");
+        memory.table_grow_failed(wasmtime::Error::msg("the pool's tables are smaller")).unwrap();
+        assert_eq!((memory.bytes, memory.refused), (90 * ELEMENT, true));
+        memory.refused = false;
         assert!(!memory.table_growing(40, 51, None).unwrap());
         assert!(memory.refused);
         assert!(!memory.memory_growing(50 * ELEMENT, 61 * ELEMENT, None).unwrap());
