@@ -118,11 +118,23 @@ async fn its_refusal_is_the_reply_and_without_any_channel_it_is_404() {
 async fn when_it_fails_the_built_in_order_holds_and_that_is_counted_and_shown() {
     for (behaviour, said) in [
         ("trap", "it trapped"),
+        ("exit", "it trapped"),
         ("loop", "too long"),
+        ("sleep", "it tried to wait"),
+        ("eat", "more memory than it may have"),
+        ("huge", "its answer is invalid"),
+        ("many", "which is no candidate"),
         ("unknown", "\"elsewhere\" which is no candidate"),
+        ("forged", r"\r\nforged: \u{1b}[2Jxxx"),
         ("twice", "twice"),
+        ("refuse-with-200", "status 200"),
+        ("refuse-forged", r"\r\nforged: 1"),
     ] {
-        let (gateway, _upstreams) = gateway(behaviour).await;
+        let (conf, _upstreams) = conf(behaviour).await;
+        // Little memory, and for what is to end otherwise than by a deadline time enough on a busy machine.
+        let deadline_ms = if behaviour == "loop" { 10 } else { 5000 };
+        let sandbox = json!({"memory_bytes_max": 8 << 20, "deadline_ms": deadline_ms});
+        let gateway = Gateway::start(conf.gateway("sandbox", sandbox)).await;
         for asked in 1..=3 {
             assert_eq!(ask(&gateway, KEY, "/x", None).await.text(), "a", "{behaviour}");
             assert_eq!(fallbacks(&gateway).await, asked, "{behaviour}");
@@ -132,6 +144,10 @@ async fn when_it_fails_the_built_in_order_holds_and_that_is_counted_and_shown() 
         let is_it = |event: &&Value| event["subject"] == "marshal" && event["kind"] == "plugin";
         let shown: Vec<_> = events.iter().filter(is_it).filter_map(|event| event["message"].as_str()).collect();
         assert!(shown.iter().any(|message| message.contains(said)), "{behaviour}: {shown:?}");
+        assert!(
+            shown.iter().all(|message| !message.contains(char::is_control) && message.len() < 500),
+            "{behaviour}: {shown:?}"
+        );
     }
 }
 

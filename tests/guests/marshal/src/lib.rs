@@ -1,7 +1,8 @@
 //! A router that does what a test tells it to in `settings.behaviour`.
 //!
-//! `reverse`: the candidates backwards. `tell`: a refusal that says, as JSON, what was seen. `trap`, `loop`, `unknown`,
-//! `twice`, `none`, `refuse` and, while it is configured, `fail`. Otherwise the order that a request header `x-order` asks
+//! `reverse`: the candidates backwards. `tell`: a refusal that says, as JSON, what was seen. `trap`, `loop`, `sleep`, `eat`,
+//! `exit`, `huge`, `many`, `unknown`, `forged`, `twice`, `none`, `refuse`, `refuse-with-200`, `refuse-forged` and, while it is
+//! configured, `fail`. Otherwise the order that a request header `x-order` asks
 //! for, its ids separated by commas, or the candidates as they come.
 
 pub mod bindings;
@@ -47,7 +48,23 @@ impl Guest for Marshal {
             "loop" => loop {
                 std::hint::black_box(());
             },
+            "sleep" => {
+                std::thread::sleep(std::time::Duration::from_hours(1));
+                Ok(Vec::new())
+            }
+            "eat" => {
+                let mut eaten = Vec::new();
+                loop {
+                    eaten.push(std::hint::black_box("x".repeat(1 << 20)));
+                }
+            }
+            "exit" => std::process::exit(3),
+            "huge" => Ok(vec!["x".repeat(2 << 20)]),
+            "many" => Ok(std::iter::repeat_n(String::new(), 20_000).collect()),
             "unknown" => Ok(vec!["elsewhere".into()]),
+            "forged" => Ok(vec![format!("a\r\nforged: \u{1b}[2J{}", "x".repeat(100_000))]),
+            "refuse-with-200" => Err(Refusal { status: 200, code: "fine".into(), message: "fine".into() }),
+            "refuse-forged" => refuse("a\r\nforged: 1", "no".into()),
             "twice" => Ok(ids().chain(ids()).collect()),
             "none" => Ok(Vec::new()),
             "refuse" => refuse("all_full", "come back later".into()),

@@ -9,10 +9,12 @@
 
 pub mod bindings;
 mod misbehave;
+mod recall;
 mod settings;
 
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -45,6 +47,12 @@ impl Guest for Puppet {
                 profile.headers.push(format!("x-{:x}", random()));
             }
             Some("fail-often") if !random().is_multiple_of(4) => return Err("not this time".into()),
+            Some("loop-later") => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                if now.as_millis() >= u128::from(settings["later_ms"].as_u64().unwrap_or_default()) {
+                    misbehave::run("loop");
+                }
+            }
             Some("nonsense") => profile.headers.push("not a header\r\n".into()),
             Some(behaviour) => misbehave::run(behaviour),
             None => {}
@@ -71,6 +79,9 @@ fn decide(settings: &Value, request: &Request, caller: &Caller) -> Answer {
     let name = words.next().unwrap_or_default();
     match name {
         "decline" => return Answer::Decline,
+        "remember" => recall::remember(words.next().unwrap_or_default()),
+        "recall" => return tells(recall::remembered()),
+        "search" => return tells(recall::found(&settings["search"])),
         "refuse" => {
             let mut word = || words.next().unwrap_or_default();
             let status = word().parse().unwrap_or(400);
@@ -82,6 +93,11 @@ fn decide(settings: &Value, request: &Request, caller: &Caller) -> Answer {
         misbehave::run(name);
     }
     Answer::Send(plan)
+}
+
+/// A refusal that says what a test wants to know.
+fn tells(message: String) -> Answer {
+    Answer::Refuse(Refusal { status: 418, code: "told".into(), message })
 }
 
 fn mark() -> String {

@@ -1,7 +1,7 @@
 //! Every way of misbehaving that the gateway promises to survive.
 
 use std::cell::RefCell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bindings::aiproxy::plugin::log::{Level, log};
 use crate::bindings::aiproxy::plugin::types::{Credential, HeaderEdit, Placement, Plan, Signature};
@@ -12,6 +12,9 @@ thread_local! {
 
 /// What spoils no answer, but the call itself.
 pub fn run(behaviour: &str) {
+    if let Some(ms) = behaviour.strip_prefix("compute-").and_then(|ms| ms.parse().ok()) {
+        compute(Duration::from_millis(ms));
+    }
     match behaviour {
         "trap" => panic!("the puppet's strings are cut"),
         "loop" => loop {
@@ -22,12 +25,14 @@ pub fn run(behaviour: &str) {
             keep(1 << 20);
         },
         "grow" => keep(8 << 20),
+        "ask-for-too-much" => assert!(Vec::<u8>::new().try_reserve_exact(1 << 30).is_err(), "a gigabyte"),
         "print" => {
             for line in 0..10_000 {
                 println!("{line} {}", "words ".repeat(20));
                 eprintln!("{line} without end");
             }
         }
+        "print-much" => (0..100).for_each(|line| println!("line {line}")),
         "print-line" => {
             println!("a line on stdout");
             eprint!("half a line on stderr");
@@ -78,6 +83,14 @@ pub fn spoil(behaviour: &str, plan: &mut Plan) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Is busy for so long, by the clock.
+fn compute(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
 }
 
 /// Memory that is never given back.
