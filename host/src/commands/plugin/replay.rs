@@ -108,7 +108,7 @@ impl Candidate<'_> {
             return Ok(());
         }
         let tried = rehearsal.decide(&shown.request, &head.caller);
-        let judged = judged(tried.decision, &rehearsal.subject, shown.request.transport);
+        let judged = judged(tried.decision, &rehearsal.subject, &shown.request);
         let new = Answer::of(judged.as_ref(), &rehearsal.subject);
         outcome.judged += 1;
         if new != old {

@@ -19,7 +19,7 @@ use crate::error::{Failure, Kind};
 use crate::exchange::capture::{Answer, Entry, Head, Shown};
 use crate::exchange::plan;
 use crate::plugin::rehearsal::{Refused, Rehearsal, Tried};
-use crate::plugin::{Caller, Request, Said, Transport};
+use crate::plugin::{Caller, Request, Said};
 
 const REQUEST_BYTES_MAX: u64 = 32 << 20;
 
@@ -94,7 +94,7 @@ fn question(options: &Run, given: &Given) -> anyhow::Result<Question> {
 
 fn ask(rehearsal: &mut Rehearsal, request: &Request, caller: &Caller, calls: u32) -> Outcome {
     let Tried { decision, took, memory_bytes } = rehearsal.decide(request, caller);
-    let judged = judged(decision, &rehearsal.subject, request.transport);
+    let judged = judged(decision, &rehearsal.subject, request);
     let cause = judged.as_ref().err().and_then(|failure| failure.cause.clone());
     let mut outcome = Outcome {
         answer: Answer::of(judged.as_ref(), &rehearsal.subject),
@@ -112,7 +112,7 @@ fn ask(rehearsal: &mut Rehearsal, request: &Request, caller: &Caller, calls: u32
         let Tried { decision, took, memory_bytes } = rehearsal.decide(request, caller);
         outcome.later.push(took);
         outcome.memory_bytes = memory_bytes.or(outcome.memory_bytes);
-        let judged = self::judged(decision, &rehearsal.subject, request.transport);
+        let judged = self::judged(decision, &rehearsal.subject, request);
         if outcome.changed_at.is_none() && Answer::of(judged.as_ref(), &rehearsal.subject) != outcome.answer {
             outcome.changed_at = Some(call);
         }
@@ -125,9 +125,9 @@ fn ask(rehearsal: &mut Rehearsal, request: &Request, caller: &Caller, calls: u32
 pub fn judged(
     decision: Result<crate::plugin::Decision, Failure>,
     channel: &Channel,
-    transport: Transport,
+    request: &Request,
 ) -> Result<plan::Answer, Failure> {
-    plan::Answer::from_decision(decision?, channel, transport)
+    plan::Answer::from_decision(decision?, channel, request)
 }
 
 impl Outcome {
