@@ -1,6 +1,7 @@
 //! A new version of a plugin serves a share of a channel's exchanges first, and is withdrawn if it does worse.
 
 use aiproxy_host::digest::{hex, sha256};
+use aiproxy_host::generation::requests::Wish;
 use serde_json::{Value, json};
 
 use crate::support::loaded::{plugin, version};
@@ -146,4 +147,54 @@ async fn channels_without_a_canary_have_the_new_version_at_once() {
     let reply = crate::support::send(gateway.address, request).await;
     assert_eq!(reply.echoed("x-puppet-mark"), ["MARK-BBBBBBBBBBBB"]);
     assert!(gateway.stats().await["channel_stats"]["other"]["trial"].is_null());
+}
+
+#[tokio::test]
+async fn a_newer_version_that_does_not_fit_leaves_the_trial_as_it_is_and_so_does_a_rollback_that_fails() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(conf(&upstream, 600.0)).await;
+    gateway.conf.plugin("puppet", &version(b'B'));
+    on_trial(&gateway, b'B').await;
+    gateway.conf.plugin("puppet", &crate::support::loaded::needy());
+    gateway.refuses("puppet.wasm", "wants the setting `needed`").await;
+    assert_eq!(plugin(&gateway.stats().await, "puppet")["trial"], hash(b'B'));
+    let wish = Wish::Rollback { plugin: "puppet".into(), version: Some("ffff".into()) };
+    let answer = gateway.shared.wisher.get().expect("it watches").ask(wish).await.expect("an answer");
+    assert!(!answer.done, "{answer:?}");
+    assert_eq!(plugin(&gateway.stats().await, "puppet")["trial"], hash(b'B'));
+    // Without a version: what served before the trial, and that is the end of it.
+    let wish = Wish::Rollback { plugin: "puppet".into(), version: None };
+    let answer = gateway.shared.wisher.get().expect("it watches").ask(wish).await.expect("an answer");
+    assert_eq!(answer.version, Some(hash(b'A')), "{answer:?}");
+    let stats = gateway.stats().await;
+    assert!(plugin(&stats, "puppet")["trial"].is_null() && stats["channel_stats"]["c"]["trial"].is_null());
+}
+
+#[tokio::test]
+async fn clients_that_lose_patience_with_a_version_count_against_it() {
+    let upstream = Upstream::start(|request| {
+        let is_b = request.headers()["x-puppet-mark"] == "MARK-BBBBBBBBBBBB";
+        async move {
+            if is_b {
+                std::future::pending::<()>().await;
+            }
+            reply(200, "A")
+        }
+    })
+    .await;
+    let gateway = Gateway::start(conf(&upstream, 600.0)).await;
+    gateway.conf.plugin("puppet", &version(b'B'));
+    on_trial(&gateway, b'B').await;
+    let withdrawn = |stats: &Value| plugin(stats, "puppet")["last_error"].is_string();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !withdrawn(&gateway.stats().await) {
+        assert!(tokio::time::Instant::now() < deadline, "{:#}", gateway.stats().await);
+        let asked = (0..20).map(|_| async {
+            let patience = std::time::Duration::from_millis(300);
+            let _ = tokio::time::timeout(patience, get(gateway.address, "/x")).await;
+        });
+        futures_util::future::join_all(asked).await;
+    }
+    let stats = gateway.stats().await;
+    assert!(plugin(&stats, "puppet")["last_error"].to_string().contains("upstream errors"), "{stats:#}");
 }

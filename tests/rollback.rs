@@ -183,3 +183,62 @@ async fn commands_need_the_token_even_from_the_machine_itself() {
     }
     assert_eq!(gateway.mark().await, mark(b'B'));
 }
+
+#[tokio::test]
+async fn a_pin_holds_at_a_start_whatever_has_become_of_the_file() {
+    let (mut gateway, _upstream) = gateway().await;
+    assert_eq!(command(&gateway, "puppet/rollback", "").await.status, 200);
+    type Spoil = fn(&std::path::Path);
+    let cases: [(Spoil, &str); 3] = [
+        (|file| std::fs::remove_file(file).expect("it is there"), "there is no file"),
+        (|file| std::fs::write(file, b"not a component").expect("it can be written"), "not a WebAssembly file"),
+        (|file| std::fs::write(file, needy()).expect("it can be written"), "wants the setting `needed`"),
+    ];
+    for (spoil, reason) in cases {
+        gateway.stop();
+        gateway.ended().await;
+        spoil(&gateway.conf.plugins().join("puppet.wasm"));
+        gateway = gateway.restart().await;
+        assert_eq!(gateway.mark().await, mark(b'A'), "{reason}");
+        let stats = gateway.stats().await;
+        let shown = plugin(&stats, "puppet");
+        assert_eq!(shown["pin"]["version"], hash(b'A'));
+        assert!(shown["last_error"].as_str().is_some_and(|error| error.contains(reason)), "{reason}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_refused_lifts_no_pin() {
+    let (mut gateway, _upstream) = gateway().await;
+    assert_eq!(command(&gateway, "puppet/rollback", "").await.status, 200);
+    gateway.stop();
+    gateway.ended().await;
+    gateway.conf.plugin("puppet", &version(b'C'));
+    let keys = std::fs::read_to_string(gateway.conf.conf().join("api_keys.json")).expect("it is there");
+    gateway.conf.write_file("api_keys.json", "[{]");
+    let mut serve = binary::aiproxy(&["serve", "--listen", "127.0.0.1:0"]);
+    serve.arg("--conf").arg(gateway.conf.conf()).arg("--plugins").arg(gateway.conf.plugins());
+    serve.arg("--state").arg(gateway.conf.state());
+    assert_eq!(binary::run(serve).await.code, Some(1));
+    gateway.conf.write_file("api_keys.json", &keys);
+    gateway.conf.plugin("puppet", &version(b'B'));
+    let gateway = gateway.restart().await;
+    assert_eq!(gateway.mark().await, mark(b'A'));
+}
+
+#[tokio::test]
+async fn what_was_in_the_file_when_it_was_pinned_does_not_lift_the_pin() {
+    let (gateway, _upstream) = gateway().await;
+    gateway.conf.plugin("puppet", &needy());
+    gateway.refuses("puppet.wasm", "wants the setting `needed`").await;
+    let named = json!({"version": hash(b'B')}).to_string();
+    assert_eq!(command(&gateway, "puppet/rollback", &named).await.status, 200);
+    let stats = gateway.stats().await;
+    assert!(plugin(&stats, "puppet")["last_error"].is_null(), "{stats:#}");
+    // What the refused version lacked is there now, and yet it was not asked for.
+    let mut gateway = gateway;
+    let number = stats["generation"].as_u64();
+    gateway.conf.write_channels(|channels| channels["c"]["settings"] = json!({"needed": 1}));
+    gateway.until("the settings serve", |stats| stats["generation"].as_u64() > number).await;
+    assert_eq!(gateway.mark().await, mark(b'B'));
+}

@@ -81,6 +81,13 @@ pub struct Folders {
     pub plugins: PathBuf,
 }
 
+/// What serves after a rollback, pinned.
+pub struct RolledBack {
+    pub version: String,
+    /// Why a restart would forget that.
+    pub forgotten: Option<String>,
+}
+
 /// What a start found wrong.
 #[derive(Debug)]
 pub struct Refused {
@@ -125,13 +132,23 @@ impl Loader {
             let needed = Needed::by(&wanted, gateway.router.as_ref());
             let failures = self.plugins.scan(&self.engine, &needed, Depth::All).failures;
             broken.extend(failures.into_iter().map(|(name, reason)| (self.plugins.label(&name), reason)));
-            let standings = self.plugins.standings();
-            let askable = wanted.values().filter(|channel| !channel.active || standings.contains_key(&channel.plugin));
-            assembled = self.assemble(askable, &standings, &gateway);
-            broken.extend(assembled.misfits.drain(..).map(|Misfit { plugin, of, reason }| {
-                (self.plugins.label(&plugin), format!("does not work for {of}: {reason}"))
-            }));
-            self.plugins.accept_candidates(&needed, |plugin| assembled.is_on_trial(plugin));
+            assembled = loop {
+                let standings = self.plugins.standings();
+                let askable =
+                    wanted.values().filter(|channel| !channel.active || standings.contains_key(&channel.plugin));
+                let mut assembled = self.assemble(askable, &standings, &gateway);
+                // A version that is held to, or that served before, serves where a new one does not work.
+                let is_any_refused = assembled.misfits.iter().any(|Misfit { plugin, of, reason }| {
+                    self.plugins.refuse_candidate(plugin, &format!("does not work for {of}: {reason}"))
+                });
+                if is_any_refused {
+                    continue;
+                }
+                broken.extend(assembled.misfits.drain(..).map(|Misfit { plugin, of, reason }| {
+                    (self.plugins.label(&plugin), format!("does not work for {of}: {reason}"))
+                }));
+                break assembled;
+            };
         } else {
             // Which ones are meant cannot be told: those that are there shall at least load.
             let named = Needed::named(self.plugins.names_in_folder(), gateway.router.as_ref());
@@ -140,6 +157,9 @@ impl Loader {
         }
         match config {
             Some(config) if broken.is_empty() => {
+                // Only now: what a refused start would have accepted changes no history.
+                let needed = self.needed();
+                self.plugins.accept_candidates(&needed, |plugin| assembled.is_on_trial(plugin));
                 problems.retain(|problem| problem.severity == Severity::Warning);
                 let Assembled { channels, router, .. } = assembled;
                 let generation = Arc::new(Generation { number: 1, config, channels, router });
@@ -260,18 +280,19 @@ impl Loader {
         plugin: &str,
         version: Option<&str>,
         reason: &str,
-    ) -> (Result<String, String>, Option<Arc<Generation>>) {
+    ) -> (Result<RolledBack, String>, Option<Arc<Generation>>) {
         let needed = self.needed();
         let target = match self.plugins.bring_back(&self.engine, &needed, plugin, version) {
             Ok(target) => target,
             Err(error) => return (Err(error), None),
         };
         let generation = self.renew();
-        (self.plugins.brought_back(plugin, &target, reason).map(|()| target), generation)
+        let brought_back = self.plugins.brought_back(plugin, &target, reason);
+        (brought_back.map(|forgotten| RolledBack { version: target, forgotten }), generation)
     }
 
     /// The plugin's file counts again, from the next scan on; false if there was no pin.
-    pub fn unpin(&mut self, plugin: &str) -> bool {
+    pub fn unpin(&mut self, plugin: &str) -> Result<bool, String> {
         self.plugins.unpin(plugin)
     }
 

@@ -34,6 +34,14 @@ pub fn run(options: &Check) -> anyhow::Result<()> {
             if let Some(router) = &generation.router {
                 say(format!("router: plugin {} {}", router.version.name, router.version.short_hash()));
             }
+            let refused: Vec<_> = loader.status().plugins.into_iter().filter(|it| it.last_error.is_some()).collect();
+            for plugin in &refused {
+                let reason = plugin.last_error.as_deref().unwrap_or_default();
+                say(format!("error: plugin {}: {reason}; an earlier version would serve", plugin.name));
+            }
+            if !refused.is_empty() {
+                bail!("what is in the plugins folder is not sound");
+            }
             let keys = generation.config.keys.by_digest.len();
             say(format!("ok: {} channels, {keys} proxy keys", generation.channels.len()));
             Ok(())

@@ -117,9 +117,10 @@ impl Contender {
     pub fn note(&self, answer: &Result<Rc<Answer>, Failure>) {
         let Some(arm) = &self.arm else { return };
         match answer.as_deref() {
-            Ok(Answer::Send(_) | Answer::KeyMissing(_)) => {}
+            Ok(Answer::Send(_)) => {}
             Ok(Answer::Decline | Answer::Refuse(_)) => arm.refused(),
-            Err(_) => arm.plugin_failed(),
+            // The plan asks for a secret that the channel does not have, or there is none.
+            Ok(Answer::KeyMissing(_)) | Err(_) => arm.plugin_failed(),
         }
     }
 }

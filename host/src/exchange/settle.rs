@@ -34,6 +34,31 @@ pub use socket::{Closing, Party};
 /// What all preflights are counted as: their paths are any stranger's words.
 const PREFLIGHT: &str = "/preflight";
 
+/// Where a channel compares two versions of its plugin: what is counted for the one that decided.
+struct Compared {
+    arm: Arc<Arm>,
+    is_waiting: bool,
+}
+
+impl Compared {
+    fn new(arm: Arc<Arm>) -> Self {
+        arm.begin();
+        Self { arm, is_waiting: true }
+    }
+
+    fn replied(&mut self) {
+        if std::mem::take(&mut self.is_waiting) {
+            self.arm.has_waited();
+        }
+    }
+}
+
+impl Drop for Compared {
+    fn drop(&mut self) {
+        self.replied();
+    }
+}
+
 /// One exchange's record, from its head to its end.
 pub struct Settle {
     worker: Rc<Worker>,
@@ -52,7 +77,7 @@ pub struct Settle {
     key: Option<Arc<ProxyKey>>,
     channel: Option<Served>,
     /// Where the channel compares two versions of its plugin: what is counted for the one that decided.
-    arm: Option<Arc<Arm>>,
+    arm: Option<Compared>,
     model: Option<String>,
     status: Option<StatusCode>,
     first_byte: Option<Instant>,
@@ -124,7 +149,7 @@ impl Settle {
 
     /// This version's plan is carried out; what comes of it counts for `arm`, where the channel compares two.
     pub fn planned_by(&mut self, contender: &Contender) {
-        self.arm.clone_from(&contender.arm);
+        self.arm = contender.arm.clone().map(Compared::new);
     }
 
     /// Waits for the client's body, which is not the gateway's time.
@@ -160,6 +185,9 @@ impl Settle {
     pub fn replied(&mut self, status: StatusCode) {
         self.status = Some(status);
         self.first_byte = Some(Instant::now());
+        if let Some(arm) = &mut self.arm {
+            arm.replied();
+        }
     }
 
     /// A browser's question before its request is answered; that there is such a path shows nowhere.
@@ -201,8 +229,8 @@ impl Settle {
         match &self.arm {
             None => {}
             // The plan could not be carried out.
-            Some(arm) if self.attempts == 0 && self.failure.is_some() => arm.plugin_failed(),
-            Some(arm) => arm.sent(self.is_upstream_error()),
+            Some(Compared { arm, .. }) if self.attempts == 0 && self.failure.is_some() => arm.plugin_failed(),
+            Some(Compared { arm, .. }) => arm.sent(self.is_upstream_error()),
         }
         if let Some(channel) = self.channel.as_ref().filter(|_| self.attempts > 0) {
             channel.signals().end();
@@ -275,6 +303,8 @@ impl Settle {
     fn is_upstream_error(&self) -> bool {
         let is_upstreams = |failure: &Failure| failure.kind.facts().origin == Origin::Upstream;
         self.failure.as_ref().is_some_and(is_upstreams)
+            // The client lost patience first.
+            || (self.attempts > 0 && self.status.is_none())
             || self.status.is_some_and(|status| status.as_u16() >= 400)
             || self.outcome == Outcome::UpstreamBroken
     }

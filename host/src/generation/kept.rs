@@ -3,19 +3,22 @@
 //! One folder a plugin: `HASH.wasm` for each version, and `history.json`. A version is taken back only if its bytes have its
 //! hash. Failing to write is told and otherwise costs nothing but the way back; without a state folder nothing is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::is_name;
 use crate::digest::{hex, sha256};
 
 /// So many are kept of one plugin; the one that serves, the pinned one and the file's own stay in any case.
 const VERSIONS_MAX: usize = 10;
 const HISTORY: &str = "history.json";
+const DAMAGED: &str = "history.json.damaged";
 
 /// An accepted version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +41,9 @@ pub struct Pin {
     /// Unix time in seconds.
     pub since: u64,
     pub reason: String,
+    /// SHA-256 of what was in the plugin's file at that time: it does not lift the pin, accepted before or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// What is known of one plugin.
@@ -53,6 +59,13 @@ pub struct History {
 impl History {
     pub fn find(&self, version: &str) -> Option<&KeptVersion> {
         self.versions.iter().find(|known| known.version == version)
+    }
+
+    /// Whether the pin keeps a file with this content from serving.
+    pub fn holds_back(&self, hash: &str) -> bool {
+        self.pin
+            .as_ref()
+            .is_some_and(|pin| pin.version != hash && (self.find(hash).is_some() || pin.file.as_deref() == Some(hash)))
     }
 
     /// The one accepted version whose hash begins so.
@@ -88,12 +101,19 @@ pub struct Kept {
     folder: Option<PathBuf>,
     is_read_only: bool,
     histories: BTreeMap<String, History>,
+    /// Those whose history is there and could not be read: nothing of it is touched.
+    untouchable: HashSet<String>,
 }
 
 impl Kept {
     /// `None`: nothing is kept beyond this process, and no bytes at all.
     pub fn new(folder: Option<&Path>) -> Self {
-        Self { folder: folder.map(Path::to_owned), is_read_only: false, histories: BTreeMap::new() }
+        Self {
+            folder: folder.map(Path::to_owned),
+            is_read_only: false,
+            histories: BTreeMap::new(),
+            untouchable: HashSet::new(),
+        }
     }
 
     /// Looks at what a gateway keeps, and leaves it as it is.
@@ -103,15 +123,21 @@ impl Kept {
 
     /// Where to write.
     fn target(&self, plugin: &str) -> Option<PathBuf> {
-        let folder = self.folder.as_ref().filter(|_| !self.is_read_only)?;
-        Some(folder.join(plugin))
+        let is_touchable = !self.is_read_only && !self.untouchable.contains(plugin) && is_name(plugin);
+        Some(self.folder.as_ref().filter(|_| is_touchable)?.join(plugin))
     }
 
     /// Of a plugin; read at the first look.
     pub fn history(&mut self, plugin: &str) -> &mut History {
-        let Self { folder, is_read_only, histories } = self;
+        let Self { folder, is_read_only, histories, untouchable } = self;
         histories.entry(plugin.to_owned()).or_insert_with(|| {
-            folder.as_ref().map(|folder| read(&folder.join(plugin), *is_read_only)).unwrap_or_default()
+            let folder = folder.as_ref().filter(|_| is_name(plugin)).map(|folder| folder.join(plugin));
+            let read = folder.map_or(Ok(History::default()), |folder| read(&folder, *is_read_only));
+            read.unwrap_or_else(|error| {
+                tracing::error!(plugin, %error, "the history of a plugin's versions cannot be read; it is left alone");
+                untouchable.insert(plugin.to_owned());
+                History::default()
+            })
         })
     }
 
@@ -125,16 +151,22 @@ impl Kept {
         let history = self.history(plugin).clone();
         let Some(folder) = self.target(plugin) else { return };
         let file = folder.join(file_name(version));
-        let is_there = fs::metadata(&file).is_ok_and(|there| there.len() == bytes.len() as u64);
+        let is_there = fs::read(&file).is_ok_and(|there| there == bytes);
         let written = if is_there { Ok(()) } else { write(&file, bytes) };
         if let Err(error) = written {
             tracing::warn!(plugin, %error, "a plugin's version cannot be kept: it could not be brought back");
         }
-        // What was kept and then refused is of no use.
+        if folder.join(DAMAGED).exists() {
+            // It may name any of them.
+            return;
+        }
+        // What was kept and then refused is of no use, nor is what a kill left half written.
         let files = fs::read_dir(&folder).into_iter().flatten().flatten();
         for name in files.filter_map(|file| file.file_name().into_string().ok()) {
-            let is_wanted =
-                name.strip_suffix(".wasm").is_none_or(|hash| hash == version || history.find(hash).is_some());
+            let is_wanted = match name.strip_suffix(".wasm") {
+                Some(hash) => hash == version || history.find(hash).is_some(),
+                None => !name.starts_with(".tmp"),
+            };
             if !is_wanted {
                 let _ = fs::remove_file(folder.join(name));
             }
@@ -156,28 +188,33 @@ impl Kept {
             let Some(oldest) = history.versions.iter().position(|known| !held(known)) else { break };
             history.versions.remove(oldest);
         }
-        self.write(plugin);
+        self.try_write(plugin);
     }
 
     pub fn serves(&mut self, plugin: &str, version: &str) {
         let history = self.history(plugin);
         if history.serving.as_deref() != Some(version) {
             history.serving = Some(version.to_owned());
-            self.write(plugin);
+            self.try_write(plugin);
         }
     }
 
-    pub fn pin(&mut self, plugin: &str, pin: Option<Pin>) {
+    /// The error says that it holds until this process ends only.
+    pub fn pin(&mut self, plugin: &str, pin: Option<Pin>) -> io::Result<()> {
         let history = self.history(plugin);
-        if history.pin != pin {
-            history.pin = pin;
-            self.write(plugin);
+        if history.pin == pin {
+            return Ok(());
         }
+        history.pin = pin;
+        self.write(plugin)
     }
 
     /// A kept version's component.
     pub fn bytes(&self, plugin: &str, version: &str) -> Result<Vec<u8>, String> {
         let folder = self.folder.as_ref().ok_or("without a state folder, no version is kept")?;
+        if !is_name(plugin) {
+            return Err(format!("{plugin:?} is not the name of a plugin"));
+        }
         let path = folder.join(plugin).join(file_name(version));
         let bytes = fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         if hex(&sha256(&bytes)) != version {
@@ -186,12 +223,19 @@ impl Kept {
         Ok(bytes)
     }
 
-    fn write(&self, plugin: &str) {
-        let (Some(folder), Some(history)) = (self.target(plugin), self.histories.get(plugin)) else { return };
-        let json = serde_json::to_vec_pretty(history).expect("a history is plain data");
-        if let Err(error) = write(&folder.join(HISTORY), &json) {
+    fn try_write(&self, plugin: &str) {
+        if let Err(error) = self.write(plugin) {
             tracing::warn!(plugin, %error, "the history of a plugin's versions cannot be written");
         }
+    }
+
+    fn write(&self, plugin: &str) -> io::Result<()> {
+        if self.untouchable.contains(plugin) {
+            return Err(io::Error::other("it is there and could not be read"));
+        }
+        let (Some(folder), Some(history)) = (self.target(plugin), self.histories.get(plugin)) else { return Ok(()) };
+        let json = serde_json::to_vec_pretty(history).expect("a history is plain data");
+        write(&folder.join(HISTORY), &json)
     }
 }
 
@@ -199,33 +243,34 @@ fn file_name(version: &str) -> String {
     format!("{version}.wasm")
 }
 
-/// A damaged history is set aside, and begun anew.
-fn read(folder: &Path, is_read_only: bool) -> History {
+/// One that is damaged is set aside, and begun anew; one that cannot be read at all is an error.
+fn read(folder: &Path, is_read_only: bool) -> io::Result<History> {
     let path = folder.join(HISTORY);
-    let parsed = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        Err(error) if error.kind() == ErrorKind::NotFound => return History::default(),
-        Err(error) => Err(error.to_string()),
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(History::default()),
+        Err(error) => return Err(error),
     };
-    parsed.unwrap_or_else(|error| {
-        let aside = path.with_extension("json.damaged");
+    Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        let aside = folder.join(DAMAGED);
         if !is_read_only {
             let _ = fs::rename(&path, &aside);
         }
-        tracing::error!(path = %path.display(), error, aside = %aside.display(), "the history of a plugin's versions cannot be read; it begins anew");
+        tracing::error!(path = %path.display(), %error, aside = %aside.display(), "the history of a plugin's versions is damaged; it begins anew");
         History::default()
-    })
+    }))
 }
 
-/// Whole or not at all.
+/// Whole or not at all, and there to stay. Readable by the folder's owner whoever has written it: a command may have been
+/// run by root. The state folder keeps everybody else out.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
     io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    Ok(())
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -249,8 +294,8 @@ mod tests {
         kept.keep("p", &hash, b"abc");
         kept.accept("p", version(&hash));
         kept.serves("p", &hash);
-        let pin = Pin { version: hash.clone(), since: 8, reason: "a test".into() };
-        kept.pin("p", Some(pin.clone()));
+        let pin = Pin { version: hash.clone(), since: 8, reason: "a test".into(), file: None };
+        kept.pin("p", Some(pin.clone())).unwrap();
         let mut again = Kept::new(Some(folder.path()));
         let history = again.history("p");
         assert_eq!(names(history), [&*hash]);
@@ -274,6 +319,50 @@ mod tests {
     }
 
     #[test]
+    fn a_history_that_cannot_be_read_is_left_alone_with_all_that_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let hash = hex(&sha256(b"abc"));
+        let mut kept = Kept::new(Some(folder.path()));
+        kept.keep("p", &hash, b"abc");
+        kept.accept("p", version(&hash));
+        // As little a file to be read as one of somebody else's.
+        let (path, aside) = (folder.path().join("p").join(HISTORY), folder.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        let mut again = Kept::new(Some(folder.path()));
+        again.keep("p", &hex(&sha256(b"abd")), b"abd");
+        again.accept("p", version("other"));
+        let pin = Pin { version: hash.clone(), since: 0, reason: String::new(), file: None };
+        assert!(again.pin("p", Some(pin)).is_err());
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        let mut mended = Kept::new(Some(folder.path()));
+        assert_eq!(names(mended.history("p")), [&*hash]);
+        assert_eq!(mended.bytes("p", &hash).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn a_pin_holds_back_what_is_known_and_what_was_in_the_file() {
+        let pin = Pin { version: "a".into(), since: 0, reason: String::new(), file: Some("c".into()) };
+        let history = History { versions: ["a", "b"].map(version).into(), serving: None, pin: Some(pin) };
+        assert_eq!(["a", "b", "c", "d"].map(|hash| history.holds_back(hash)), [false, true, true, false]);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(HISTORY), b"{").unwrap();
+        let state = folder.path().join("versions");
+        let mut kept = Kept::new(Some(&state));
+        for name in ["..", "../x", "/tmp", ""] {
+            assert_eq!(*kept.history(name), History::default());
+            kept.keep(name, "hash", b"x");
+            assert!(kept.bytes(name, "hash").is_err());
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was written or moved");
+    }
+
+    #[test]
     fn few_versions_are_kept_and_never_those_in_use_lost() {
         let folder = tempfile::tempdir().unwrap();
         let mut kept = Kept::new(Some(folder.path()));
@@ -285,7 +374,7 @@ mod tests {
                 kept.serves("p", &name);
             }
             if n == 1 {
-                kept.pin("p", Some(Pin { version: name, since: 0, reason: String::new() }));
+                kept.pin("p", Some(Pin { version: name, since: 0, reason: String::new(), file: None })).unwrap();
             }
         }
         let history = kept.history("p").clone();

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use indexmap::IndexMap;
 
 use crate::config::{Channel, Router};
+use crate::digest::hex;
 use crate::generation::kept::{Kept, KeptVersion, Pin, short};
 use crate::generation::{Depth, FileStatus, PluginStatus, VersionStatus};
 use crate::plugin::{AnyVersion, Engine};
@@ -144,7 +145,10 @@ impl Plugins {
                     tracing::error!(plugin = name, "{}: {reason}{serving}", path.display());
                 }
                 entry.error = Some(reason.clone());
-                scan.failures.push((name.to_owned(), reason));
+                // One that serves already serves on, at a start too: a pinned one.
+                if entry.accepted.is_none() {
+                    scan.failures.push((name.to_owned(), reason));
+                }
             }
             scan.has_news |= entry.seen != seen;
         }
@@ -196,6 +200,8 @@ impl Plugins {
                 let message = format!("version {} has passed its trial and serves", short(trial.loaded.version.hash()));
                 self.news.push((Level::Info, name.clone(), message));
                 entry.serves(&mut self.kept, name, trial.loaded);
+            } else if let Some(accepted) = &entry.accepted {
+                self.kept.serves(name, accepted.version.hash());
             }
         }
     }
@@ -206,8 +212,9 @@ impl Plugins {
         if entry.accepted.is_none() {
             return false;
         }
-        let on_trial = entry.trial.take().map(|trial| trial.loaded);
-        let Some(candidate) = entry.candidate.take().or(on_trial) else { return false };
+        // A version on trial has nothing to do with a newer one that does not fit.
+        let refused = entry.candidate.take().or_else(|| entry.trial.take().map(|trial| trial.loaded));
+        let Some(candidate) = refused else { return false };
         if entry.error.as_deref() != Some(reason) {
             let version = short(candidate.version.hash());
             tracing::error!(plugin = name, version, "{reason}; the last good version serves on");
@@ -233,8 +240,10 @@ impl Plugins {
         tracing::error!(plugin = name, "{reason}");
         self.news.push((Level::Error, name.to_owned(), reason.clone()));
         entry.error = Some(reason.clone());
-        let pin = Pin { version: accepted.version.hash().to_owned(), since: unix_time_s(SystemTime::now()), reason };
-        self.kept.pin(name, Some(pin));
+        let pin = entry.pin(accepted.version.hash(), reason);
+        if let Err(error) = self.kept.pin(name, Some(pin)) {
+            tracing::error!(plugin = name, %error, "the withdrawal cannot be written: a restart would begin the trial anew");
+        }
     }
 
     /// Something changed: versions that did not work before may work now.
@@ -256,10 +265,8 @@ impl Plugins {
         version: Option<&str>,
     ) -> Result<String, String> {
         let wanted = needed.wanted().find(|wanted| wanted.name == name);
-        let (Some(wanted), Some(entry)) = (wanted, self.entries.get_mut(name)) else {
-            let names: Vec<_> = self.entries.keys().map(String::as_str).collect();
-            return Err(format!("no channel uses a plugin {name}; there are: {}", names.join(", ")));
-        };
+        let unknown = self.unknown(name);
+        let (Some(wanted), Some(entry)) = (wanted, self.entries.get_mut(name)) else { return Err(unknown) };
         let history = self.kept.history(name);
         let serving = entry.accepted.as_ref().map(|accepted| accepted.version.hash());
         let target = match (version, &entry.trial, serving) {
@@ -270,38 +277,48 @@ impl Plugins {
                 before.ok_or("no version was accepted before the one that serves")?.version.clone()
             }
         };
-        entry.trial = None;
-        if serving != Some(&target) {
+        if serving == Some(&target) {
+            entry.trial = None;
+        } else {
+            // What is on trial goes when this one is accepted.
             entry.candidate = Some(load_kept(engine, &self.kept, &wanted, &target)?);
         }
         Ok(target)
     }
 
-    /// Whether what was brought back serves; then it is pinned.
-    pub fn brought_back(&mut self, name: &str, target: &str, reason: &str) -> Result<(), String> {
+    /// Whether what was brought back serves; then it is pinned. Gives why a restart would forget that, if it would.
+    pub fn brought_back(&mut self, name: &str, target: &str, reason: &str) -> Result<Option<String>, String> {
         let Some(entry) = self.entries.get_mut(name) else { return Err(format!("plugin {name} is used no more")) };
         if entry.accepted.as_ref().is_none_or(|accepted| accepted.version.hash() != target) {
             // It shall not come back by itself when something else changes.
             entry.misfit = None;
             return Err(entry.error.take().unwrap_or_else(|| "it does not work for a channel".to_owned()));
         }
-        entry.error = None;
-        let pin = Pin { version: target.to_owned(), since: unix_time_s(SystemTime::now()), reason: reason.to_owned() };
-        self.kept.pin(name, Some(pin));
+        (entry.error, entry.misfit) = (None, None);
+        let pin = entry.pin(target, reason.to_owned());
+        let forgotten = self.kept.pin(name, Some(pin)).err().map(|error| error.to_string());
         let message = format!("version {} was brought back, and is pinned ({reason})", short(target));
         self.news.push((Level::Warn, name.to_owned(), message));
-        Ok(())
+        Ok(forgotten)
     }
 
     /// The file counts again; true if there was a pin.
-    pub fn unpin(&mut self, name: &str) -> bool {
+    pub fn unpin(&mut self, name: &str) -> Result<bool, String> {
+        if !self.entries.contains_key(name) {
+            return Err(self.unknown(name));
+        }
         let had_pin = self.kept.history(name).pin.is_some();
-        self.kept.pin(name, None);
+        self.kept.pin(name, None).map_err(|error| format!("the history cannot be written: {error}"))?;
         if let Some(entry) = self.entries.get_mut(name).filter(|_| had_pin) {
             entry.forget_file();
             self.news.push((Level::Info, name.to_owned(), "the pin is lifted; the file counts again".to_owned()));
         }
-        had_pin
+        Ok(had_pin)
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let names: Vec<_> = self.entries.keys().map(String::as_str).collect();
+        format!("no channel uses a plugin {name}; there are: {}", names.join(", "))
     }
 
     /// Forgets plugins that nothing names.
@@ -346,6 +363,15 @@ impl Plugins {
         self.entries.iter().map(status).collect()
     }
 
+    /// Whether what is in the file does not serve because of a pin.
+    fn held_back(&self, name: &str, entry: &Entry) -> Option<String> {
+        let (digest, _) = entry.seen?;
+        let history = self.kept.known(name)?;
+        let pinned = short(&history.pin.as_ref()?.version);
+        let is_held_back = history.holds_back(&hex(&digest));
+        is_held_back.then(|| format!("what is in the file does not serve: version {pinned} is pinned"))
+    }
+
     pub fn file_status(&self) -> Vec<FileStatus> {
         let of_file = |(name, entry): (&String, &Entry)| {
             let is_file = entry.seen.is_some_and(|(_, source)| source == Source::File) || entry.error.is_some();
@@ -354,7 +380,7 @@ impl Plugins {
                 version: entry.accepted.as_ref().map(|loaded| loaded.version.hash().to_owned()),
                 state: entry.state(),
                 last_error: entry.error.clone(),
-                warnings: Vec::new(),
+                warnings: self.held_back(name, entry).into_iter().collect(),
             })
         };
         self.entries.iter().filter_map(of_file).collect()
@@ -362,6 +388,11 @@ impl Plugins {
 }
 
 impl Entry {
+    fn pin(&self, version: &str, reason: String) -> Pin {
+        let file = self.seen.map(|(digest, _)| hex(&digest));
+        Pin { version: version.to_owned(), since: unix_time_s(SystemTime::now()), reason, file }
+    }
+
     fn serves(&mut self, kept: &mut Kept, name: &str, loaded: Loaded) {
         let hash = loaded.version.hash();
         tracing::info!(plugin = name, version = short(hash), "a plugin version is accepted");
@@ -378,8 +409,10 @@ fn accepted(kept: &mut Kept, name: &str, loaded: &Loaded) {
         return;
     }
     let version = &loaded.version;
-    if kept.history(name).find(version.hash()).is_none() {
-        kept.pin(name, None);
+    if kept.history(name).find(version.hash()).is_none()
+        && let Err(error) = kept.pin(name, None)
+    {
+        tracing::warn!(plugin = name, %error, "a pin was lifted, which cannot be written");
     }
     kept.accept(
         name,

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::kept::{self, Pin, short};
-use super::{Generation, Kept, Loader};
+use super::{Generation, Kept, Loader, RolledBack};
 use crate::stats::unix_time_s;
 
 const ASKED: &str = "json";
 const ANSWERED: &str = "answer";
 /// How often a command looks for its answer.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// A request that is older is not carried out; the command has waited for less.
+const STALE: Duration = Duration::from_mins(2);
 /// An answer that nobody has fetched for so long is thrown away.
 const FORGOTTEN: Duration = Duration::from_mins(10);
 
@@ -58,8 +60,11 @@ impl Wish {
             Self::Rollback { plugin, version } => {
                 let (moved, generation) = loader.roll_back(plugin, version.as_deref(), reason);
                 let answer = match moved {
-                    Ok(version) => {
-                        let message = format!("plugin {plugin}: version {} serves and is pinned", short(&version));
+                    Ok(RolledBack { version, forgotten }) => {
+                        let mut message = format!("plugin {plugin}: version {} serves and is pinned", short(&version));
+                        if let Some(reason) = forgotten {
+                            message += &format!("; but that cannot be written ({reason}): a restart would forget it");
+                        }
                         Answer::done(message, Some(version))
                     }
                     Err(reason) => Answer::refused(format!("plugin {plugin}: nothing changed: {reason}")),
@@ -67,50 +72,60 @@ impl Wish {
                 (answer, generation)
             }
             Self::Unpin { plugin } => {
-                let message = if loader.unpin(plugin) {
-                    format!("plugin {plugin}: the pin is lifted; its file counts again")
-                } else {
-                    format!("plugin {plugin}: there was no pin")
+                let answer = match loader.unpin(plugin) {
+                    Ok(true) => {
+                        Answer::done(format!("plugin {plugin}: the pin is lifted; its file counts again"), None)
+                    }
+                    Ok(false) => Answer::done(format!("plugin {plugin}: there was no pin"), None),
+                    Err(reason) => Answer::refused(format!("plugin {plugin}: nothing changed: {reason}")),
                 };
-                (Answer::done(message, None), None)
+                (answer, None)
             }
         }
     }
 
     /// Where no gateway runs: from the next start on.
     pub fn fulfil_offline(&self, kept: &mut Kept) -> Answer {
-        match self {
-            Self::Rollback { plugin, version } => {
-                let history = kept.history(plugin);
-                let target = match (version, &history.serving) {
-                    (Some(prefix), _) => history.beginning_with(prefix).cloned(),
-                    (None, serving) => history
-                        .before(serving.as_deref().unwrap_or_default())
-                        .cloned()
-                        .ok_or_else(|| "no version was accepted before the one that served last".to_owned()),
-                };
-                let target = target.and_then(|target| kept.bytes(plugin, &target.version).map(|_| target.version));
-                match target {
-                    Ok(version) => {
-                        let since = unix_time_s(SystemTime::now());
-                        kept.pin(plugin, Some(Pin { version: version.clone(), since, reason: BY_COMMAND.to_owned() }));
-                        let name = short(&version);
-                        let message = format!(
-                            "plugin {plugin}: version {name} is pinned; no gateway runs, so it serves from the next start on"
-                        );
-                        Answer::done(message, Some(version))
-                    }
-                    Err(reason) => Answer::refused(format!("plugin {plugin}: nothing changed: {reason}")),
-                }
-            }
-            Self::Unpin { plugin } => {
-                let had_pin = kept.history(plugin).pin.is_some();
-                kept.pin(plugin, None);
-                let what = if had_pin { "the pin is lifted" } else { "there was no pin" };
-                Answer::done(format!("plugin {plugin}: {what}"), None)
-            }
+        let (Self::Rollback { plugin, .. } | Self::Unpin { plugin }) = self;
+        if kept.history(plugin).versions.is_empty() {
+            return Answer::refused(format!("nothing is kept of a plugin {plugin}"));
         }
+        let done = match self {
+            Self::Rollback { version, .. } => pin_offline(kept, plugin, version.as_deref()).map(|version| {
+                let name = short(&version);
+                let message = format!(
+                    "plugin {plugin}: version {name} is pinned; no gateway runs, so it serves from the next start on"
+                );
+                Answer::done(message, Some(version))
+            }),
+            Self::Unpin { .. } => {
+                let what = if kept.history(plugin).pin.is_some() { "the pin is lifted" } else { "there was no pin" };
+                let lifted = kept.pin(plugin, None).map_err(|error| error.to_string());
+                lifted.map(|()| Answer::done(format!("plugin {plugin}: {what}"), None))
+            }
+        };
+        done.unwrap_or_else(|reason| Answer::refused(format!("plugin {plugin}: nothing changed: {reason}")))
     }
+}
+
+fn pin_offline(kept: &mut Kept, plugin: &str, version: Option<&str>) -> Result<String, String> {
+    let history = kept.history(plugin);
+    let serving = history.serving.as_deref().unwrap_or_default();
+    // The newest does not serve, and nothing is pinned: it was on trial beside the one that did.
+    let is_tried = history.pin.is_none() && history.versions.last().is_some_and(|newest| newest.version != serving);
+    let target = match version {
+        Some(prefix) => history.beginning_with(prefix)?,
+        None => match history.find(serving).filter(|_| is_tried) {
+            Some(settled) => settled,
+            None => history.before(serving).ok_or("no version was accepted before the one that served last")?,
+        },
+    };
+    let version = target.version.clone();
+    kept.bytes(plugin, &version)?;
+    let since = unix_time_s(SystemTime::now());
+    let pin = Pin { version: version.clone(), since, reason: BY_COMMAND.to_owned(), file: None };
+    kept.pin(plugin, Some(pin)).map_err(|error| format!("the history cannot be written: {error}"))?;
+    Ok(version)
 }
 
 /// The reason of a pin that a command set.
@@ -145,21 +160,27 @@ pub fn take(folder: &Path) -> Vec<(String, Wish)> {
         let path = entry.path();
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         if path.extension().is_some_and(|extension| extension == ASKED) {
-            let wish = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            // Who asked has given up long ago, and may have asked again.
+            let is_stale = age(&entry).is_some_and(|age| age > STALE);
+            let wish = fs::read(&path).ok().filter(|_| !is_stale);
+            let wish = wish.and_then(|bytes| serde_json::from_slice(&bytes).ok());
             let _ = fs::remove_file(&path);
             if let Some(wish) = wish {
                 taken.push((name, wish));
             } else {
-                tracing::warn!(path = %path.display(), "a request that cannot be read is thrown away");
+                tracing::warn!(path = %path.display(), "a request that is stale, or cannot be read, is thrown away");
             }
             continue;
         }
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-        if matches!(age, Ok(Ok(age)) if age > FORGOTTEN) {
+        if age(&entry).is_some_and(|age| age > FORGOTTEN) {
             let _ = fs::remove_file(&path);
         }
     }
     taken
+}
+
+fn age(entry: &fs::DirEntry) -> Option<Duration> {
+    entry.metadata().ok()?.modified().ok()?.elapsed().ok()
 }
 
 pub fn answer(folder: &Path, name: &str, answer: &Answer) {

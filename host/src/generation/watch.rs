@@ -75,8 +75,7 @@ impl Watcher {
         let (hints, hinted) = channel();
         let events = hints.clone();
         let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let is_access = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
-            if !is_access {
+            if event.as_ref().map_or(true, is_of_interest) {
                 let _ = events.send(Hint::Changed);
             }
         })?;
@@ -127,7 +126,14 @@ impl Watching {
                 Task::Judge => {}
             }
             // A panic here would leave the gateway deaf to every further change, a revoked key among them.
-            if catch_unwind(AssertUnwindSafe(|| self.perform(task))).is_err() {
+            let performed = catch_unwind(AssertUnwindSafe(|| {
+                self.perform(task);
+                // Not only when nothing else happens: something may happen all the time.
+                if self.loader.has_trials() {
+                    self.perform(Task::Judge);
+                }
+            }));
+            if performed.is_err() {
                 tracing::error!("a reload ended by a panic; what served before serves on");
             }
         }
@@ -158,6 +164,9 @@ impl Watching {
     }
 
     fn fulfil(&mut self, wish: &Wish, reason: &str) -> Answer {
+        // What has landed before was meant to be there: going back counts from it.
+        let generation = self.loader.rescan(Depth::All);
+        self.swap(generation);
         let (answer, generation) = wish.fulfil(&mut self.loader, reason);
         self.swap(generation);
         if matches!(wish, Wish::Unpin { .. }) {
@@ -189,6 +198,16 @@ impl Watching {
     fn follow(&mut self) {
         self.watched.follow(self.loader.folders().chain([self.requests.clone()]));
     }
+}
+
+/// Access events are none of a change, and a log may lie in a watched folder, where it changes all the time.
+fn is_of_interest(event: &notify::Event) -> bool {
+    let is_log = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".log") || name.contains(".log.")
+    };
+    let is_logs_alone = !event.paths.is_empty() && event.paths.iter().all(is_log);
+    !matches!(event.kind, EventKind::Access(_)) && !is_logs_alone
 }
 
 /// The reason of a pin that was set on the admin route.

@@ -46,7 +46,10 @@ async fn obey(worker: &Worker, gateway: &Gateway, request: Request<Incoming>) ->
     let wish = wish(&path, &body)?;
     let stopping = || Failure::new(Kind::Stopping, "the gateway is being stopped; try again").retry_after(1);
     let wisher = worker.shared.wisher.get().ok_or_else(stopping)?;
-    let answer = wisher.ask(wish).await.ok_or_else(stopping)?;
+    let answer = wisher.ask(wish).await.ok_or_else(|| {
+        let message = "the command was given up: the gateway is being stopped, or its log says why";
+        Failure::new(Kind::CommandRefused, message)
+    })?;
     if !answer.done {
         return Err(Failure::new(Kind::CommandRefused, answer.message));
     }

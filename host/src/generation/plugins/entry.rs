@@ -102,6 +102,14 @@ impl Entry {
         }
         self.fingerprint = fingerprint;
         let name = wanted.name;
+        let history = kept.history(name).clone();
+        // Before the file is looked at, whatever is in it, and whether there is one.
+        if let (None, Some(pin)) = (&self.accepted, &history.pin) {
+            self.accepted = Some(load_kept(engine, kept, wanted, &pin.version).map_err(|reason| {
+                let version = short(&pin.version);
+                format!("it is pinned to version {version}: {reason}; `aiproxy-host plugin unpin {name}` lifts the pin")
+            })?);
+        }
         let embedded = || embedded(wanted.part).iter().find(|(known, _)| *known == name);
         let embedded = || embedded().map(|(_, bytes)| bytes.to_vec());
         let found = match read(path) {
@@ -119,10 +127,9 @@ impl Entry {
         self.seen = Some((digest, source));
         (self.candidate, self.misfit) = (None, None);
         let hash = hex(&digest);
-        let history = kept.history(name).clone();
-        if let Some(pin) = history.pin.as_ref().filter(|pin| pin.version != hash && history.find(&hash).is_some()) {
+        if history.holds_back(&hash) {
             self.error = None;
-            return self.held(engine, kept, wanted, &pin.version);
+            return Ok(());
         }
         let version = load(engine, wanted, &bytes).map_err(|refusal| refusal.to_string())?;
         if let Some(accepted) = &mut self.accepted
@@ -142,18 +149,6 @@ impl Entry {
             self.accepted = serving_before(engine, kept, wanted, &hash);
         }
         self.candidate = Some(Loaded { version, source });
-        Ok(())
-    }
-
-    /// The pin holds: at a start, the pinned version is what shall serve.
-    fn held(&mut self, engine: &Arc<Engine>, kept: &Kept, wanted: &Wanted<'_>, pinned: &str) -> Result<(), String> {
-        if self.accepted.is_none() {
-            let loaded = load_kept(engine, kept, wanted, pinned).map_err(|reason| {
-                let (name, version) = (wanted.name, short(pinned));
-                format!("it is pinned to version {version}: {reason}; `aiproxy-host plugin unpin {name}` lifts the pin")
-            })?;
-            self.candidate = Some(loaded);
-        }
         Ok(())
     }
 }
