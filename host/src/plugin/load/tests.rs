@@ -243,7 +243,7 @@ mod arbitrary {
 
     proptest! {
         // Compiling such a one takes a while.
-        #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 16, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 32, ..ProptestConfig::default() })]
 
         #[test]
         fn a_damaged_plugin_of_a_toolchain_is_refused_or_harmless(
