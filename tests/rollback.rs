@@ -186,9 +186,9 @@ async fn commands_need_the_token_even_from_the_machine_itself() {
 
 #[tokio::test]
 async fn a_pin_holds_at_a_start_whatever_has_become_of_the_file() {
+    type Spoil = fn(&std::path::Path);
     let (mut gateway, _upstream) = gateway().await;
     assert_eq!(command(&gateway, "puppet/rollback", "").await.status, 200);
-    type Spoil = fn(&std::path::Path);
     let cases: [(Spoil, &str); 3] = [
         (|file| std::fs::remove_file(file).expect("it is there"), "there is no file"),
         (|file| std::fs::write(file, b"not a component").expect("it can be written"), "not a WebAssembly file"),

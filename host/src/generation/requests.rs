@@ -61,10 +61,10 @@ impl Wish {
                 let (moved, generation) = loader.roll_back(plugin, version.as_deref(), reason);
                 let answer = match moved {
                     Ok(RolledBack { version, forgotten }) => {
-                        let mut message = format!("plugin {plugin}: version {} serves and is pinned", short(&version));
-                        if let Some(reason) = forgotten {
-                            message += &format!("; but that cannot be written ({reason}): a restart would forget it");
-                        }
+                        let what = format!("plugin {plugin}: version {} serves and is pinned", short(&version));
+                        let but =
+                            |reason| format!("; but that cannot be written ({reason}): a restart would forget it");
+                        let message = what + &forgotten.map(but).unwrap_or_default();
                         Answer::done(message, Some(version))
                     }
                     Err(reason) => Answer::refused(format!("plugin {plugin}: nothing changed: {reason}")),
