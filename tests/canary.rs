@@ -198,3 +198,36 @@ async fn clients_that_lose_patience_with_a_version_count_against_it() {
     let stats = gateway.stats().await;
     assert!(plugin(&stats, "puppet")["last_error"].to_string().contains("upstream errors"), "{stats:#}");
 }
+
+#[tokio::test]
+async fn a_channel_that_is_disabled_or_served_by_another_plugin_for_a_while_promotes_nothing() {
+    let upstream = Upstream::echo().await;
+    let mut gateway = Gateway::start(conf(&upstream, 600.0)).await;
+    gateway.conf.plugin("other", &version(b'O'));
+    gateway.conf.plugin("puppet", &version(b'B'));
+    on_trial(&gateway, b'B').await;
+    let changes: [(&str, Value, Value); 2] =
+        [("status", json!("disabled"), json!("active")), ("plugin", json!("other"), json!("puppet"))];
+    for (field, away, back) in changes {
+        let number = gateway.stats().await["generation"].as_u64();
+        gateway.conf.write_channels(|channels| channels["c"][field] = away.clone());
+        let changed = gateway.until("the change serves", |stats| stats["generation"].as_u64() > number).await;
+        gateway.conf.write_channels(|channels| channels["c"][field] = back.clone());
+        let number = changed["generation"].as_u64();
+        let stats = gateway.until("it serves again", |stats| stats["generation"].as_u64() > number).await;
+        assert_eq!(plugin(&stats, "puppet")["version"], hash(b'A'), "{field}: {stats:#}");
+        assert_eq!(plugin(&stats, "puppet")["trial"], hash(b'B'), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_on_trial_whose_file_is_taken_away_is_called_off() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(conf(&upstream, 600.0)).await;
+    gateway.conf.plugin("puppet", &version(b'B'));
+    on_trial(&gateway, b'B').await;
+    std::fs::remove_file(gateway.conf.plugins().join("puppet.wasm")).expect("it is there");
+    let ended = |stats: &Value| plugin(stats, "puppet")["trial"].is_null();
+    let stats = gateway.until("the trial is given up", ended).await;
+    assert_eq!(plugin(&stats, "puppet")["version"], hash(b'A'));
+}

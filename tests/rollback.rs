@@ -156,7 +156,7 @@ async fn what_cannot_be_brought_back_changes_nothing_and_is_said() {
     assert!(shown["pin"].is_null() && shown["last_error"].is_null() && shown["state"] == "active", "{shown}");
     assert_eq!(gateway.mark().await, mark(b'B'));
     for (name, body, expected) in [
-        ("nobody", "", "no channel uses a plugin nobody; there are: puppet"),
+        ("nobody", "", "nothing uses a plugin nobody; there are: puppet"),
         ("puppet", r#"{"version": "ffff"}"#, "no version ffff is kept"),
     ] {
         let reply = command(&gateway, &format!("{name}/rollback"), body).await;
@@ -165,7 +165,7 @@ async fn what_cannot_be_brought_back_changes_nothing_and_is_said() {
     }
     let output = run(&gateway, &["rollback", "nobody"]).await;
     assert_eq!(output.code, Some(1));
-    assert!(said(&output).contains("no channel uses a plugin nobody"), "{}", said(&output));
+    assert!(said(&output).contains("nothing uses a plugin nobody"), "{}", said(&output));
 }
 
 #[tokio::test]

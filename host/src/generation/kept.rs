@@ -17,6 +17,8 @@ use crate::digest::{hex, sha256};
 
 /// So many are kept of one plugin; the one that serves, the pinned one and the file's own stay in any case.
 const VERSIONS_MAX: usize = 10;
+/// Digits of a hash that name a version at the least.
+const PREFIX_MIN: usize = 4;
 const HISTORY: &str = "history.json";
 const DAMAGED: &str = "history.json.damaged";
 
@@ -70,6 +72,10 @@ impl History {
 
     /// The one accepted version whose hash begins so.
     pub fn beginning_with(&self, prefix: &str) -> Result<&KeptVersion, String> {
+        if prefix.len() < PREFIX_MIN {
+            return Err(format!("{prefix:?} is too little of a version's hash; write at least {PREFIX_MIN} digits"));
+        }
+        let prefix = &*prefix.to_ascii_lowercase();
         let mut found = self.versions.iter().filter(|known| known.version.starts_with(prefix));
         match (found.next(), found.next()) {
             (Some(version), None) => Ok(version),
@@ -151,7 +157,7 @@ impl Kept {
         let history = self.history(plugin).clone();
         let Some(folder) = self.target(plugin) else { return };
         let file = folder.join(file_name(version));
-        let is_there = fs::read(&file).is_ok_and(|there| there == bytes);
+        let is_there = read_file(&file).is_ok_and(|there| there == bytes);
         let written = if is_there { Ok(()) } else { write(&file, bytes) };
         if let Err(error) = written {
             tracing::warn!(plugin, %error, "a plugin's version cannot be kept: it could not be brought back");
@@ -216,7 +222,7 @@ impl Kept {
             return Err(format!("{plugin:?} is not the name of a plugin"));
         }
         let path = folder.join(plugin).join(file_name(version));
-        let bytes = fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        let bytes = read_file(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         if hex(&sha256(&bytes)) != version {
             return Err(format!("{} is damaged: its content does not have the hash in its name", path.display()));
         }
@@ -246,7 +252,7 @@ fn file_name(version: &str) -> String {
 /// One that is damaged is set aside, and begun anew; one that cannot be read at all is an error.
 fn read(folder: &Path, is_read_only: bool) -> io::Result<History> {
     let path = folder.join(HISTORY);
-    let bytes = match fs::read(&path) {
+    let bytes = match read_file(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(History::default()),
         Err(error) => return Err(error),
@@ -256,9 +262,17 @@ fn read(folder: &Path, is_read_only: bool) -> io::Result<History> {
         if !is_read_only {
             let _ = fs::rename(&path, &aside);
         }
-        tracing::error!(path = %path.display(), %error, aside = %aside.display(), "the history of a plugin's versions is damaged; it begins anew");
+        tracing::error!(path = %path.display(), %error, aside = %aside.display(), "the history of a plugin's versions is damaged; it begins anew, without its pin and the way back");
         History::default()
     }))
+}
+
+/// A pipe, say, would make the reader wait for ever.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    fs::read(path)
 }
 
 /// Whole or not at all, and there to stay. Readable by the folder's owner whoever has written it: a command may have been
@@ -388,13 +402,16 @@ mod tests {
 
     #[test]
     fn a_version_is_named_by_the_beginning_of_its_hash() {
-        let versions = ["aa11", "aa22", "bb33"].map(version).into();
+        let versions = ["aa11bb", "aa11cc", "bb33dd"].map(version).into();
         let history = History { versions, ..History::default() };
-        assert_eq!(history.beginning_with("bb").unwrap().version, "bb33");
-        assert!(history.beginning_with("aa").unwrap_err().contains("several"));
-        assert!(history.beginning_with("cc").unwrap_err().contains("there are: bb33, aa22, aa11"));
-        assert_eq!(history.before("bb33").unwrap().version, "aa22");
-        assert_eq!(history.before("aa11"), None);
-        assert_eq!(history.before("elsewhere").unwrap().version, "bb33");
+        assert_eq!(history.beginning_with("BB33").unwrap().version, "bb33dd");
+        assert!(history.beginning_with("aa11").unwrap_err().contains("several"));
+        assert!(history.beginning_with("cccc").unwrap_err().contains("there are: bb33dd, aa11cc, aa11bb"));
+        for little in ["", "bb3"] {
+            assert!(history.beginning_with(little).unwrap_err().contains("too little"));
+        }
+        assert_eq!(history.before("bb33dd").unwrap().version, "aa11cc");
+        assert_eq!(history.before("aa11bb"), None);
+        assert_eq!(history.before("elsewhere").unwrap().version, "bb33dd");
     }
 }

@@ -195,6 +195,8 @@ impl Plugins {
                     entry.serves(&mut self.kept, name, candidate);
                 }
             } else if !is_on_trial(name)
+                // Where no active channel uses the plugin, nothing has been passed; the trial waits.
+                && serving.contains(name)
                 && let Some(trial) = entry.trial.take()
             {
                 let message = format!("version {} has passed its trial and serves", short(trial.loaded.version.hash()));
@@ -318,7 +320,7 @@ impl Plugins {
 
     fn unknown(&self, name: &str) -> String {
         let names: Vec<_> = self.entries.keys().map(String::as_str).collect();
-        format!("no channel uses a plugin {name}; there are: {}", names.join(", "))
+        format!("nothing uses a plugin {name}; there are: {}", names.join(", "))
     }
 
     /// Forgets plugins that nothing names.

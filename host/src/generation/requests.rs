@@ -18,6 +18,8 @@ const ASKED: &str = "json";
 const ANSWERED: &str = "answer";
 /// How often a command looks for its answer.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Nobody may run on the folder any more, or not yet: whoever asks looks again.
+const UNTAKEN: Duration = Duration::from_secs(2);
 /// A request that is older is not carried out; the command has waited for less.
 const STALE: Duration = Duration::from_mins(2);
 /// An answer that nobody has fetched for so long is thrown away.
@@ -131,14 +133,16 @@ fn pin_offline(kept: &mut Kept, plugin: &str, version: Option<&str>) -> Result<S
 /// The reason of a pin that a command set.
 pub const BY_COMMAND: &str = "rolled back by `aiproxy-host plugin rollback`";
 
-/// Asks the gateway that runs on this folder; `None` if it has not answered in time.
+/// Asks the gateway that runs on this folder; `None` if it has not answered in time, or nobody takes the request: then it is
+/// withdrawn.
 pub fn ask(folder: &Path, wish: &Wish, patience: Duration) -> io::Result<Option<Answer>> {
     let mut id = [0_u8; 8];
     getrandom::fill(&mut id).map_err(|error| io::Error::other(format!("the system gives no random bytes: {error}")))?;
     let name = format!("{:016x}", u64::from_be_bytes(id));
     let (asked, answered) = (file(folder, &name, ASKED), file(folder, &name, ANSWERED));
     kept::write(&asked, &serde_json::to_vec(wish)?)?;
-    let deadline = Instant::now() + patience;
+    let asked_at = Instant::now();
+    let deadline = asked_at + patience;
     while Instant::now() < deadline {
         match fs::read(&answered) {
             Ok(bytes) => {
@@ -147,6 +151,10 @@ pub fn ask(folder: &Path, wish: &Wish, patience: Duration) -> io::Result<Option<
             }
             Err(error) if error.kind() == ErrorKind::NotFound => std::thread::sleep(PATIENCE),
             Err(error) => return Err(error),
+        }
+        // What is still there to be removed has not been taken.
+        if asked_at.elapsed() > UNTAKEN && fs::remove_file(&asked).is_ok() {
+            return Ok(None);
         }
     }
     let _ = fs::remove_file(&asked);
@@ -162,7 +170,7 @@ pub fn take(folder: &Path) -> Vec<(String, Wish)> {
         if path.extension().is_some_and(|extension| extension == ASKED) {
             // Who asked has given up long ago, and may have asked again.
             let is_stale = age(&entry).is_some_and(|age| age > STALE);
-            let wish = fs::read(&path).ok().filter(|_| !is_stale);
+            let wish = kept::read_file(&path).ok().filter(|_| !is_stale);
             let wish = wish.and_then(|bytes| serde_json::from_slice(&bytes).ok());
             let _ = fs::remove_file(&path);
             if let Some(wish) = wish {

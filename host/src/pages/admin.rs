@@ -76,7 +76,9 @@ fn wish(path: &str, body: &Bytes) -> Result<Wish, Failure> {
             let RollbackBody { version } = if body.is_empty() {
                 RollbackBody::default()
             } else {
-                serde_json::from_slice(body).map_err(|error| {
+                // By way of a map: a struct is taken from a list, too.
+                let members = serde_json::from_slice::<serde_json::Map<_, _>>(body);
+                members.and_then(|members| serde_json::from_value(members.into())).map_err(|error| {
                     let message = format!("the body of a rollback is empty, or `{{\"version\": \"…\"}}`: {error}");
                     Failure::new(Kind::QueryInvalid, message)
                 })?
@@ -118,6 +120,7 @@ mod tests {
         assert_eq!(parsed("/admin/plugins/p/rollback", r#"{"version": "ab"}"#).unwrap(), rollback(Some("ab")));
         assert_eq!(parsed("/admin/plugins/p/unpin", "").unwrap(), Wish::Unpin { plugin: "p".into() });
         assert_eq!(parsed("/admin/plugins/p/rollback", r#"{"vers": 1}"#).unwrap_err().kind, Kind::QueryInvalid);
+        assert_eq!(parsed("/admin/plugins/p/rollback", r#"["7"]"#).unwrap_err().kind, Kind::QueryInvalid);
         for path in ["/admin/plugins/p", "/admin/plugins/", "/admin/plugins/p/q", "/admin/plugins/p/unpin/x"] {
             assert_eq!(parsed(path, "").unwrap_err().kind, Kind::NoRoute, "{path}");
         }

@@ -1,8 +1,8 @@
 //! `aiproxy-host plugin rollback` and `unpin`: on the gateway that runs on the state folder, or for its next start.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::cli::{PluginOfGateway, Rollback};
 use crate::commands::say;
@@ -26,12 +26,19 @@ fn ask(wish: &Wish, state: &std::path::Path) -> anyhow::Result<()> {
     if !state.is_dir() {
         bail!("there is no state folder {}; name the gateway's with --state", state.display());
     }
-    let answer = match StateFolder::try_open(state)? {
-        Some(folder) => wish.fulfil_offline(&mut Kept::new(Some(&folder.versions()))),
-        None => match requests::ask(&state::requests(state), wish, PATIENCE)? {
-            Some(answer) => answer,
-            None => bail!("the gateway that uses {} has not answered within a minute", state.display()),
-        },
+    let deadline = Instant::now() + PATIENCE;
+    let answer = loop {
+        if let Some(folder) = StateFolder::try_open(state)? {
+            break wish.fulfil_offline(&mut Kept::new(Some(&folder.versions())));
+        }
+        let asked = requests::ask(&state::requests(state), wish, deadline.saturating_duration_since(Instant::now()));
+        if let Some(answer) = asked.with_context(|| format!("cannot ask in {}", state::requests(state).display()))? {
+            break answer;
+        }
+        if Instant::now() >= deadline {
+            let folder = state.display();
+            bail!("the gateway that uses {folder} has not answered within a minute; the request is withdrawn");
+        }
     };
     if !answer.done {
         bail!("{}", answer.message);

@@ -114,7 +114,13 @@ impl Entry {
         let embedded = || embedded().map(|(_, bytes)| bytes.to_vec());
         let found = match read(path) {
             Ok(Some(bytes)) => Ok((bytes, Source::File)),
-            Ok(None) => embedded().map(|bytes| (bytes, Source::Embedded)).ok_or_else(|| missing(path, wanted.part)),
+            Ok(None) => {
+                if embedded().is_none() {
+                    // Whoever takes a version on trial away wants none of it.
+                    self.trial = None;
+                }
+                embedded().map(|bytes| (bytes, Source::Embedded)).ok_or_else(|| missing(path, wanted.part))
+            }
             Err(reason) => Err(reason),
         };
         // The same bytes, once they can be read again, are news.
