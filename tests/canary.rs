@@ -206,9 +206,9 @@ async fn a_channel_that_is_disabled_or_served_by_another_plugin_for_a_while_prom
     gateway.conf.plugin("other", &version(b'O'));
     gateway.conf.plugin("puppet", &version(b'B'));
     on_trial(&gateway, b'B').await;
-    let changes: [(&str, Value, Value); 2] =
+    let detours: [(&str, Value, Value); 2] =
         [("status", json!("disabled"), json!("active")), ("plugin", json!("other"), json!("puppet"))];
-    for (field, away, back) in changes {
+    for (field, away, back) in detours {
         let number = gateway.stats().await["generation"].as_u64();
         gateway.conf.write_channels(|channels| channels["c"][field] = away.clone());
         let changed = gateway.until("the change serves", |stats| stats["generation"].as_u64() > number).await;
