@@ -156,3 +156,16 @@ async fn a_disk_that_takes_nothing_holds_up_no_exchange() {
     }
     assert_eq!(std::fs::read_to_string(gateway.conf.state().join("captures")).unwrap(), "in the way");
 }
+
+#[tokio::test]
+async fn the_proxy_key_is_recorded_nowhere_wherever_a_client_has_put_it() {
+    let (gateway, _upstream) = gateway(|conf| conf.set("capture", true)).await;
+    let elsewhere = format!("/v1/x?key={KEY}&a=1");
+    let headers =
+        [BEARER, ("x-original-url", &*elsewhere), ("x-tenant", KEY), ("user-agent", &*format!("client/{KEY} (x)"))];
+    let path = format!("/v1/{KEY}/x?a=1;key={KEY}");
+    call(gateway.address, "GET", &path, &headers, "").await;
+    let line = gateway.captured("c", 1).await[0].to_string();
+    assert!(!line.contains(KEY), "{line}");
+    assert!(line.contains("/v1/***/x") && line.contains("client/*** (x)"), "{line}");
+}

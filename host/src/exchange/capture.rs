@@ -12,6 +12,7 @@ mod answer;
 mod entry;
 mod files;
 mod head;
+mod own_key;
 mod secrecy;
 
 use std::rc::Rc;
@@ -19,9 +20,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::config::{Channel, ProxyKey};
+use crate::config::Channel;
 use crate::error::Failure;
 use crate::exchange::decide::{Contender, was_not_asked};
+use crate::exchange::identify::Identified;
 use crate::exchange::plan;
 use crate::plugin::{Caller, Request};
 
@@ -29,25 +31,34 @@ pub use self::answer::{Answer, BodyEdit, Credential, Failed, HeaderEdit, Place, 
 pub use self::entry::{Configured, Entry, line};
 pub use self::files::Captures;
 pub use self::head::{Head, Shown};
+use self::own_key::OwnKey;
 
 /// A decision on its way into a capture file.
 pub struct Capture {
     channel: Arc<Channel>,
     head: Head,
+    own_key: OwnKey,
     /// Values that a plugin may have been shown, and put into its answer.
     suspects: Vec<String>,
 }
 
 impl Capture {
     /// Of a request whose credentials are gone, as this plugin is shown it; none where the channel is not captured.
-    pub fn begin(contender: &Contender, shown: &Request, headers: &HeaderMap, key: &ProxyKey) -> Option<Box<Self>> {
+    pub fn begin(
+        contender: &Contender,
+        shown: &Request,
+        headers: &HeaderMap,
+        identified: &Identified,
+    ) -> Option<Box<Self>> {
         let Contender { channel: candidate, plugin, .. } = contender;
         if !candidate.channel.capture {
             return None;
         }
+        let key = &identified.key;
         let caller = Caller { id: key.id.clone(), tags: key.tags.clone() };
         let (head, suspects) = Head::of(shown, headers, &plugin.deployed.profile, caller);
-        Some(Box::new(Self { channel: candidate.channel.clone(), head, suspects }))
+        let own_key = OwnKey::of(identified);
+        Some(Box::new(Self { channel: candidate.channel.clone(), head, own_key, suspects }))
     }
 
     /// Records it, if the plugin was asked.
@@ -61,10 +72,13 @@ impl Capture {
         if !captures.is_on() || asked.as_ref().is_err_and(was_not_asked) {
             return;
         }
-        let Self { channel, head, suspects } = self;
+        let Self { channel, head, own_key, suspects } = self;
         let answer = Answer::of(asked.as_ref().map(Rc::as_ref), &channel);
         match line(&head, &answer, suspects, &channel, &contender.plugin.deployed.version, request_id) {
-            Ok(line) => captures.append(&channel.id, &line),
+            Ok(line) => {
+                let line = own_key.masked(&String::from_utf8_lossy(&line));
+                captures.append(&channel.id, line.as_bytes());
+            }
             Err(error) => tracing::warn!(channel = channel.id, %error, "a decision could not be captured"),
         }
     }

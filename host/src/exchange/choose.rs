@@ -143,7 +143,7 @@ async fn ask(
     let model = record.model.clone();
     let request_id = settle.request_id;
     let key = &asked.identified.key;
-    let capture = Capture::begin(&contender, &record, &asked.parts.headers, key);
+    let capture = Capture::begin(&contender, &record, &asked.parts.headers, asked.identified);
     let answer = decide::ask(&contender, record, key, &request_id, &mut settle.plugin).await;
     if let Some(capture) = capture {
         capture.end(&worker.shared.captures, &contender, &answer, &request_id);

@@ -54,7 +54,7 @@ pub async fn explain(worker: &Rc<Worker>, key: Arc<ProxyKey>, form: Form, parts:
     let view = worker.view();
     let candidates: Vec<_> = view.channels_of(&key).cloned().collect();
     let source = Source::Held(Held::complete(body.unwrap_or_default(), &worker.shared));
-    let identified = Identified { key, form, digest: [0; 32] };
+    let identified = Identified { key, form, digest: [0; 32], key_bytes: 0 };
     let asked = Asked { parts, transport: classify::transport(parts), source: &source, identified: &identified };
     let router = view.router.as_ref().filter(|_| candidates.len() > 1);
     let mut story = Story { asked: Vec::new(), routed: None, decided: None, model: None, head: None };

@@ -44,6 +44,8 @@ pub struct Identified {
     pub form: Form,
     /// Of the key, to find it again in another generation.
     pub digest: [u8; 32],
+    /// Its length.
+    pub key_bytes: usize,
 }
 
 /// Removes all credentials from `headers` and `uri`; the form of the first that was there.
@@ -95,7 +97,7 @@ fn strip_subprotocols(headers: &mut HeaderMap) -> bool {
 pub fn identify(headers: &mut HeaderMap, uri: &mut Uri, keys: &Keys) -> Result<Identified, Failure> {
     let shown = shown(headers, uri);
     strip(headers, uri);
-    let (form, digest) = shown?;
+    let (form, digest, key_bytes) = shown?;
     let known = keys.by_digest.get_key_value(&digest).filter(|(known, _)| bool::from(known.ct_eq(&digest)));
     let Some((_, key)) = known else {
         return Err(Failure::new(Kind::KeyUnknown, "this proxy key is not known here"));
@@ -103,11 +105,11 @@ pub fn identify(headers: &mut HeaderMap, uri: &mut Uri, keys: &Keys) -> Result<I
     if !key.active {
         return Err(Failure::new(Kind::KeyDisabled, "this proxy key is disabled"));
     }
-    Ok(Identified { key: key.clone(), form, digest })
+    Ok(Identified { key: key.clone(), form, digest, key_bytes })
 }
 
-/// The first form shown, and the digest of the one key that all forms must agree on.
-fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
+/// The first form shown, and digest and length of the one key that all forms must agree on.
+fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32], usize), Failure> {
     let mut found: Option<(Form, Cow<'_, [u8]>)> = None;
     let mut note = |form: Form, value: Cow<'_, [u8]>| match &found {
         Some((_, first)) if **first != *value => {
@@ -143,7 +145,7 @@ fn shown(headers: &HeaderMap, uri: &Uri) -> Result<(Form, [u8; 32]), Failure> {
         }
     }
     match found {
-        Some((form, key)) => Ok((form, sha256(&key))),
+        Some((form, key)) => Ok((form, sha256(&key), key.len())),
         None if foreign_scheme => Err(Failure::new(
             Kind::KeyMalformed,
             "the Authorization header does not hold a proxy key; send `Authorization: Bearer <proxy key>`",
