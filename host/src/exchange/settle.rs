@@ -341,6 +341,8 @@ impl Settle {
 
 impl Drop for Settle {
     fn drop(&mut self) {
+        // First: who sees it counted shall not see it in flight.
+        self.place = None;
         let duration_us = micros(self.started.elapsed());
         let ended = SystemTime::now();
         self.count(duration_us, ended);
