@@ -46,7 +46,8 @@ impl Router for LeastBusy {
 }
 
 impl LeastBusy {
-    /// Now and then, puts another of the best priority first, in turn.
+    /// Now and then, puts another of the best priority first, in turn; those without a weight only where none of them
+    /// has one, since they are a last resort otherwise.
     ///
     /// Latency and errors are known from requests: a channel that had a bad moment and is chosen no more would be thought
     /// bad for ever.
@@ -54,12 +55,14 @@ impl LeastBusy {
         let request = self.requests.get().wrapping_add(1);
         self.requests.set(request);
         let every = self.settings.look_around_every;
-        let Some((best, _)) = ranked.first() else { return };
+        let Some((best, best_load)) = ranked.first() else { return };
         if every == 0 || !request.is_multiple_of(every) || !best.available {
             return;
         }
-        let priority = best.priority;
-        let peers = ranked.iter().take_while(|(peer, _)| peer.available && peer.priority == priority).count();
+        let is_peer = |(peer, load): &&(Candidate, load::Load)| {
+            peer.available && peer.priority == best.priority && load.is_last_resort() == best_load.is_last_resort()
+        };
+        let peers = ranked.iter().take_while(is_peer).count();
         // By name rather than by rank, so that each gets its turn however they are ranked.
         let mut order: Vec<usize> = (0..peers).collect();
         order.sort_by(|&left, &right| ranked[left].0.channel.cmp(&ranked[right].0.channel));

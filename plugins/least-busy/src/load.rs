@@ -17,6 +17,11 @@ impl Load {
     pub fn total_cmp(&self, other: &Self) -> Ordering {
         self.requests.total_cmp(&other.requests).then(self.is_known.cmp(&other.is_known))
     }
+
+    /// Without a weight beside others that have one, where weights count.
+    pub fn is_last_resort(&self) -> bool {
+        self.requests.is_infinite()
+    }
 }
 
 /// The load of each candidate, in their order.

@@ -100,6 +100,27 @@ fn a_channel_that_had_a_bad_moment_gets_its_turn_now_and_then() {
 }
 
 #[test]
+fn a_channel_without_a_weight_has_no_turns_beside_those_that_have_one() {
+    let weighted = |id, weight| Candidate { weight, ..channel(id, 0.0, 100.0, 0.0) };
+    let firsts = |settings: &str, candidates: &[Candidate]| {
+        let router = router(settings);
+        (0..60).map(|_| ask(&router, candidates).remove(0)).collect::<Vec<_>>()
+    };
+    let mixed = [weighted("a", 1), weighted("b", 1), weighted("spare", 0)];
+    let turns = firsts(r#"{"look_around_every": 1}"#, &mixed);
+    assert!(!turns.contains(&"spare".to_owned()), "it is a last resort");
+    assert_eq!(turns.iter().filter(|first| *first == "b").count(), 30, "the others share the turns");
+    for (settings, candidates) in [
+        (r#"{"look_around_every": 1}"#, [weighted("a", 0), weighted("b", 0), weighted("spare", 0)]),
+        // Weights are shares of the requests under way: where those do not count, it has no last place either.
+        (r#"{"look_around_every": 1, "in_flight": 0}"#, mixed),
+    ] {
+        let turns = firsts(settings, &candidates);
+        assert_eq!(turns.iter().filter(|first| *first == "spare").count(), 20, "{settings}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_settings_is_said_with_its_name() {
     for (settings, expected) in [
         (r#"{"latncy": 1}"#, "settings: unknown setting `latncy`; did you mean `latency`? (known: "),
