@@ -109,6 +109,72 @@ async fn no_credential_is_recorded_whatever_the_profile_wants() {
     assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
 }
 
+/// A channel whose plugin tells all that it was shown, of these fields.
+fn telling(headers: &[&str], body: &[&str]) -> Value {
+    json!({"profile": {"headers": headers, "body": body}})
+}
+
+#[tokio::test]
+async fn body_fields_that_speak_of_secrets_are_withheld_and_masked_where_the_plan_tells_them() {
+    let settings = telling(&[], &["/api_key", "/n", "/tools", "/note"]);
+    let (gateway, _upstream) = gateway(|conf| conf.set("capture", true).settings(settings)).await;
+    let body = json!({
+        "api_key": "body-secret-1",
+        "n": "kept",
+        "tools": [{"type": "mcp", "authorization": "body-secret-2"}],
+        "note": "said again: body-secret-2",
+    });
+    let headers = [BEARER, ("content-type", "application/json")];
+    let reply = call(gateway.address, "POST", "/v1/x", &headers, &body.to_string()).await;
+    assert!(reply.text().contains("body-secret-2"), "the provider still gets it: {}", reply.text());
+    let line = &gateway.captured("c", 1).await[0];
+    assert!(!line.to_string().contains("body-secret"), "{line}");
+    assert_eq!(line["request"]["body"], json!({"/n": "kept"}));
+    assert_eq!(line["request"]["withheld"], json!(["/api_key", "/tools", "/note"]));
+}
+
+#[tokio::test]
+async fn a_secret_that_the_plugin_took_apart_is_masked_too() {
+    let mut settings = telling(&["x-auth"], &[]);
+    let taken = json!([["set", "x-taken", "part-secret-1"], ["set", "x-decoded", "a/b-secret-2"]]);
+    settings["plan"] = json!({ "headers": taken });
+    let (gateway, _upstream) = gateway(|conf| conf.set("capture", true).settings(settings)).await;
+    let headers = [BEARER, ("x-auth", "Bearer part-secret-1")];
+    ask(gateway.address, "GET", "/v1/x?access_token=a%2Fb-secret-2", &headers).await;
+    let line = &gateway.captured("c", 1).await[0];
+    let plan = &line["answer"]["send"];
+    for name in ["x-taken", "x-decoded"] {
+        let edit = json!({"set": [name, "***"]});
+        assert!(plan["headers"].as_array().unwrap().contains(&edit), "{name}: {plan}");
+    }
+    assert_eq!(plan["credentials"][0]["place"]["authorization"], "Bearer", "a scheme is no secret");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_a_word_of_the_format_leaves_the_line_readable() {
+    let (gateway, _upstream) = gateway(|conf| conf.set("capture", true).settings(telling(&["x-token"], &[]))).await;
+    for (path, word) in [("/v1/x", "headers"), ("/puppet/decline", "decline"), ("/v1/y", "\",\"set\":")] {
+        ask(gateway.address, "GET", path, &[BEARER, ("x-token", word)]).await;
+    }
+    let mut lines = gateway.captured("c", 3).await;
+    lines.sort_by_key(|line| line["request"]["path"].to_string());
+    assert_eq!(lines[0]["answer"], "decline");
+    assert!(lines[1..].iter().all(|line| line["answer"]["send"]["headers"].is_array()), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_request_with_too_many_secrets_is_not_recorded() {
+    let (gateway, _upstream) = gateway(|conf| conf.set("capture", true).settings(json!({"quiet": true}))).await;
+    let flood: Vec<_> = (0..5400).map(|n| format!("sig=a{n:05}")).collect();
+    let reply = ask(gateway.address, "GET", &format!("/flood?{}", flood.join("&")), &[BEARER]).await;
+    assert_eq!(reply.status, 200, "it is served all the same");
+    let same = "sig=aaaaaa&".repeat(5000);
+    ask(gateway.address, "GET", &format!("/same?{same}"), &[BEARER]).await;
+    let lines = gateway.captured("c", 1).await;
+    assert_eq!((lines.len(), &lines[0]["request"]["path"]), (1, &json!("/same")), "the same one counts once");
+    assert!(!lines[0].to_string().contains("aaaaaa"));
+}
+
 #[tokio::test]
 async fn capturing_is_switched_on_and_off_by_a_reload() {
     let (mut gateway, _upstream) = gateway(|conf| conf).await;

@@ -4,16 +4,21 @@
 //! plain data, so an [`Entry`] is all that is needed to repeat a decision: the [`Head`] of the request, what `configure`
 //! was told, and the [`Answer`]. The tools read the same formats: `plugin run` a head, `plugin replay` entries.
 //!
-//! Invariant: no credential is recorded. The proxy key is gone before (`identify`); headers that carry credentials, and
-//! those that look like it, are left out whatever the profile asks for; values of such query parameters are masked. A
-//! plan only names secrets.
+//! Invariant: no credential is recorded. The proxy key is gone before (`identify`); headers and body fields that carry
+//! credentials, and those that look like it ([`secrecy`]), are left out whatever the profile asks for; values of such query
+//! parameters are masked. All these values are looked for in the rest of the line ([`suspects`]). A plan only names
+//! secrets.
+//!
+//! A worker does this work, so that it is bounded: a decision about which there is too much to hide is not recorded.
 
 mod answer;
 mod entry;
 mod files;
 mod head;
+mod json_text;
 mod own_key;
 mod secrecy;
+mod suspects;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +37,7 @@ pub use self::entry::{Configured, Entry, line};
 pub use self::files::Captures;
 pub use self::head::{Head, Shown};
 use self::own_key::OwnKey;
+use self::suspects::Suspects;
 
 /// A decision on its way into a capture file.
 pub struct Capture {
@@ -39,7 +45,7 @@ pub struct Capture {
     head: Head,
     own_key: OwnKey,
     /// Values that a plugin may have been shown, and put into its answer.
-    suspects: Vec<String>,
+    suspects: Suspects,
 }
 
 impl Capture {
@@ -74,11 +80,12 @@ impl Capture {
         }
         let Self { channel, head, own_key, suspects } = self;
         let answer = Answer::of(asked.as_ref().map(Rc::as_ref), &channel);
-        match line(&head, &answer, suspects, &channel, &contender.plugin.deployed.version, request_id) {
-            Ok(line) => {
+        match line(head, answer, suspects, &channel, &contender.plugin.deployed.version, request_id) {
+            Ok(Some(line)) => {
                 let line = own_key.masked(&String::from_utf8_lossy(&line));
                 captures.append(&channel.id, line.as_bytes());
             }
+            Ok(None) => captures.lose_one(&channel.id),
             Err(error) => tracing::warn!(channel = channel.id, %error, "a decision could not be captured"),
         }
     }

@@ -13,6 +13,8 @@ use crate::error::Failure;
 use crate::exchange::plan;
 use crate::plugin;
 
+use super::suspects::Suspects;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
@@ -109,6 +111,67 @@ impl Answer {
                 message: "this channel has no upstream key at the moment".to_owned(),
             }),
             Err(failure) => Self::Fail(Failed::of(failure)),
+        }
+    }
+}
+
+impl Answer {
+    /// Without these values, wherever a plugin has put them. Names that the configuration gives stay, and so does what the
+    /// answer is: that is how it is read again.
+    pub fn conceal(&mut self, suspects: &Suspects) {
+        self.each_text(&mut |text| {
+            if let Some(masked) = suspects.masked(text) {
+                *text = masked;
+            }
+        });
+    }
+
+    /// Of all texts that a plugin chose.
+    pub fn text_bytes(&mut self) -> usize {
+        let mut bytes = 0;
+        self.each_text(&mut |text| bytes += text.len());
+        bytes
+    }
+
+    fn each_text(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        match self {
+            Self::Send(plan) => plan.each_text(visit),
+            Self::Decline => {}
+            Self::Refuse(Refusal { status: _, code, message }) => {
+                visit(code);
+                visit(message);
+            }
+            Self::Fail(Failed { code: _, message }) => visit(message),
+        }
+    }
+}
+
+impl Plan {
+    fn each_text(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        let Self { endpoint: _, path, query, headers, body, credentials, model, meters: _ } = self;
+        visit(path);
+        query.iter_mut().chain(model).for_each(&mut *visit);
+        for edit in headers {
+            match edit {
+                HeaderEdit::Set(name, value) | HeaderEdit::SetIfAbsent(name, value) => {
+                    visit(name);
+                    visit(value);
+                }
+                HeaderEdit::Remove(name) => visit(name),
+            }
+        }
+        for edit in body {
+            match edit {
+                BodyEdit::Set(pointer, json) | BodyEdit::SetIfAbsent(pointer, json) => {
+                    visit(pointer);
+                    visit(json);
+                }
+                BodyEdit::Remove(pointer) => visit(pointer),
+            }
+        }
+        for Credential { secret: _, place } in credentials {
+            let (Place::Authorization(name) | Place::Header(name) | Place::Query(name)) = place;
+            visit(name);
         }
     }
 }

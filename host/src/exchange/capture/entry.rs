@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::answer::Answer;
 use super::head::Head;
-use super::secrecy;
+use super::suspects::Suspects;
 use crate::config::Channel;
 use crate::plugin::Version;
 
@@ -66,7 +66,7 @@ struct Line<'a> {
     channel: ChannelLine<'a>,
     plugin: PluginLine<'a>,
     request: Value,
-    answer: Box<RawValue>,
+    answer: Answer,
 }
 
 #[derive(Serialize)]
@@ -84,22 +84,22 @@ struct PluginLine<'a> {
     version: &'a str,
 }
 
-/// The line, with its end; none of the suspect values is in it.
+/// The line, with its end; none of the suspect values is in it, but where the channel's settings have it. None: they
+/// are too many to look for.
 pub fn line(
-    head: &Head,
-    answer: &Answer,
-    mut suspects: Vec<String>,
+    mut head: Head,
+    mut answer: Answer,
+    mut suspects: Suspects,
     channel: &Channel,
     version: &Version,
     request_id: &str,
-) -> serde_json::Result<Vec<u8>> {
-    let mut request = head.to_json();
-    if let Some(query) = &head.query {
-        let (masked, mut values) = secrecy::masked(query);
-        request["query"] = Value::String(masked);
-        suspects.append(&mut values);
+) -> serde_json::Result<Option<Vec<u8>>> {
+    head.conceal_parameters(&mut suspects);
+    if suspects.are_too_many_for(head.text_bytes() + answer.text_bytes()) {
+        return Ok(None);
     }
-    let answer = secrecy::without(serde_json::to_string(answer)?, &suspects);
+    head.conceal(&suspects);
+    answer.conceal(&suspects);
     let settings = (channel.settings.len() <= SETTINGS_BYTES_MAX).then_some(channel.settings.as_str());
     let line = Line {
         time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
@@ -112,12 +112,12 @@ pub fn line(
             secrets: channel.secrets.keys().map(String::as_str).filter(|name| *name != "key").collect(),
         },
         plugin: PluginLine { name: &version.name, version: &version.hash },
-        request,
-        answer: RawValue::from_string(answer)?,
+        request: head.to_json(),
+        answer,
     };
     let mut line = serde_json::to_vec(&line)?;
     line.push(b'\n');
-    Ok(line)
+    Ok(Some(line))
 }
 
 #[cfg(test)]

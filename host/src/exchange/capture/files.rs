@@ -47,11 +47,18 @@ impl Captures {
 
     /// Adds a line, which ends with a newline, to a channel's file. Never waits for the disk.
     pub fn append(&self, channel: &str, line: &[u8]) {
-        let Some(lines) = self.lines_of(channel) else { return };
         if line.len() > LINE_BYTES_MAX {
-            lines.lose_one();
-        } else {
+            return self.lose_one(channel);
+        }
+        if let Some(lines) = self.lines_of(channel) {
             lines.append(|buffer| buffer.extend_from_slice(line));
+        }
+    }
+
+    /// Counts a line that could not be made.
+    pub fn lose_one(&self, channel: &str) {
+        if let Some(lines) = self.lines_of(channel) {
+            lines.lose_one();
         }
     }
 

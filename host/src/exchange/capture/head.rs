@@ -4,12 +4,14 @@
 //! be asked. What the body said is in it as far as somebody looked, by pointer; what nobody looked for is absent, which is
 //! not the same as `null` (looked for, and not there).
 
+mod conceal;
 mod read;
 
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
-use super::secrecy::is_suspect;
+use super::secrecy::{is_secret_field, is_suspect};
+use super::suspects::Suspects;
 use crate::exchange::classify::accepts_events;
 use crate::plugin::{Caller, Presented, Profile, Request, Transport, visible_header};
 
@@ -25,7 +27,8 @@ pub struct Head {
     pub presented: Presented,
     /// Names in lower case; without credentials.
     pub headers: Vec<(String, String)>,
-    /// Names of headers that were there and are not in `headers`: too long, or they look like credentials.
+    /// Names of headers, and pointers of body fields, that were there and are in neither list: too long a header, or what
+    /// looks like a credential. A pointer is told by its `/`; that of the whole body is empty.
     pub withheld: Vec<String>,
     /// None: nobody looked for it.
     pub model: Option<Option<String>>,
@@ -45,9 +48,9 @@ pub struct Shown {
 
 impl Head {
     /// Of a request whose credentials are gone, as `shown` to a plugin of this profile; and the values that look like
-    /// credentials all the same, which must not get out by another way.
-    pub fn of(shown: &Request, headers: &HeaderMap, profile: &Profile, caller: Caller) -> (Self, Vec<String>) {
-        let mut suspects = Vec::new();
+    /// credentials all the same, which must not get out by another way. Those in the query are still to be masked.
+    pub fn of(shown: &Request, headers: &HeaderMap, profile: &Profile, caller: Caller) -> (Self, Suspects) {
+        let mut suspects = Suspects::default();
         let mut head = Self {
             transport: shown.transport,
             method: shown.method.clone(),
@@ -70,31 +73,45 @@ impl Head {
             }
             let is_suspect = is_suspect(name);
             if is_suspect {
-                suspects.push(value.to_owned());
+                suspects.add(value);
             }
             if value.len() > HEADER_VALUE_BYTES_MAX || is_suspect {
-                if !head.withheld.iter().any(|withheld| withheld == name) {
-                    head.withheld.push(name.to_owned());
-                }
+                head.withhold(name);
                 continue;
             }
             head.headers.push((name.to_owned(), value.to_owned()));
         }
-        head.add(shown, profile);
+        head.note(shown, profile, &mut suspects);
         (head, suspects)
     }
 
     /// What another plugin was shown of the same request.
     pub fn add(&mut self, shown: &Request, profile: &Profile) {
+        self.note(shown, profile, &mut Suspects::default());
+    }
+
+    fn note(&mut self, shown: &Request, profile: &Profile, suspects: &mut Suspects) {
         if profile.reads_model {
             self.model = Some(shown.model.clone());
             self.streaming |= shown.streaming;
         }
         for (pointer, value) in profile.body.iter().zip(&shown.body) {
-            if !self.body.iter().any(|(known, _)| known == pointer) {
+            if value.as_ref().is_some_and(|value| is_secret_field(pointer, value, suspects)) {
+                self.withhold(pointer);
+            } else if !self.body.iter().any(|(known, _)| known == pointer) {
                 self.body.push((pointer.clone(), value.clone()));
             }
         }
+    }
+
+    fn withhold(&mut self, name: &str) {
+        if !self.is_withheld(name) {
+            self.withheld.push(name.to_owned());
+        }
+    }
+
+    fn is_withheld(&self, name: &str) -> bool {
+        self.withheld.iter().any(|withheld| withheld == name)
     }
 
     /// As a plugin of this profile is shown it.
@@ -102,7 +119,7 @@ impl Head {
         let mut unknown = Vec::new();
         let mut headers = Vec::new();
         for name in profile.headers.iter().map(http::HeaderName::as_str) {
-            if self.withheld.iter().any(|withheld| withheld == name) {
+            if self.is_withheld(name) {
                 unknown.push(format!("the header {name}, whose value is not given"));
             }
             headers.extend(self.headers.iter().filter(|(own, _)| own == name).cloned());
@@ -113,7 +130,8 @@ impl Head {
         let body = profile.body.iter().map(|pointer| {
             let known = self.body.iter().find(|(own, _)| own == pointer);
             if known.is_none() {
-                unknown.push(format!("the body's {pointer:?}"));
+                let why = if self.is_withheld(pointer) { ", whose value is not given" } else { "" };
+                unknown.push(format!("the body's {pointer:?}{why}"));
             }
             known.and_then(|(_, value)| value.clone())
         });
@@ -235,7 +253,7 @@ mod tests {
             ("authorization", b"Token auth_tokens/1"),
             ("cookie", b"a=1"),
             ("proxy-authorization", b"Basic x"),
-            ("x-session-token", b"s"),
+            ("x-session-token", b"session-1"),
             ("x-long", long),
             ("x-odd", b"\xff"),
             ("x-a", b"1"),
@@ -243,7 +261,7 @@ mod tests {
         ]);
         let profile = profile(&["x-a", "x-long", "x-session-token"], true, &["/n", "/absent"]);
         let (head, suspects) = Head::of(&request(), &headers, &profile, caller());
-        assert_eq!(suspects, ["s"]);
+        assert_eq!(suspects.masked("session-1").as_deref(), Some("***"));
         assert_eq!(head.headers, [("x-a".to_owned(), "1".to_owned()), ("x-a".to_owned(), "2".to_owned())]);
         assert_eq!(head.withheld, ["x-session-token", "x-long"]);
         assert_eq!(head.body, [("/n".to_owned(), Some("1".to_owned())), ("/absent".to_owned(), None)]);
