@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::answer::Answer;
+use super::files::LINE_BYTES_MAX;
 use super::head::Head;
 use super::suspects::Suspects;
 use crate::config::Channel;
@@ -85,7 +86,7 @@ struct PluginLine<'a> {
 }
 
 /// The line, with its end; none of the suspect values is in it, but where the channel's settings have it. None: they
-/// are too many to look for.
+/// are too many to look for, or it is too long to be kept.
 pub fn line(
     mut head: Head,
     mut answer: Answer,
@@ -95,7 +96,9 @@ pub fn line(
     request_id: &str,
 ) -> serde_json::Result<Option<Vec<u8>>> {
     head.conceal_parameters(&mut suspects);
-    if suspects.are_too_many_for(head.text_bytes() + answer.text_bytes()) {
+    let text_bytes = head.text_bytes() + answer.text_bytes();
+    // A line that is too long to be kept would take the longest.
+    if text_bytes > LINE_BYTES_MAX || suspects.are_too_many_for(text_bytes) {
         return Ok(None);
     }
     head.conceal(&suspects);

@@ -18,7 +18,7 @@ use crate::telemetry::{LineBuffer, LineWriter, LogFile, Sink};
 const FILE_BYTES_MAX: u64 = 8 << 20;
 const ROTATION: Rotation = Rotation { bytes_max: FILE_BYTES_MAX, files_kept: 1 };
 /// A longer line is dropped: a plan may set megabytes of body.
-const LINE_BYTES_MAX: usize = 256 << 10;
+pub const LINE_BYTES_MAX: usize = 256 << 10;
 
 /// All captures of a process.
 #[derive(Default)]
