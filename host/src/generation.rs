@@ -204,7 +204,7 @@ impl Loader {
         self.plugins.retain(is_used);
         if config == current.config
             && same_states(&channels, &current.channels)
-            && same_routers(router.as_ref(), current.router.as_ref())
+            && is_same(router.as_ref(), current.router.as_ref())
         {
             return None;
         }
@@ -315,7 +315,8 @@ impl Loader {
     }
 }
 
-fn same_routers(left: Option<&Arc<Deployed<Router>>>, right: Option<&Arc<Deployed<Router>>>) -> bool {
+/// Whether both are the very same, or neither is there.
+fn is_same<T>(left: Option<&Arc<T>>, right: Option<&Arc<T>>) -> bool {
     left.map(Arc::as_ptr) == right.map(Arc::as_ptr)
 }
 
@@ -327,7 +328,7 @@ fn same_states(left: &Channels, right: &Channels) -> bool {
                 (Err(_), Err(_)) => true,
                 _ => false,
             };
-            let same_trial = left.trial.as_ref().map(Arc::as_ptr) == right.trial.as_ref().map(Arc::as_ptr);
+            let same_trial = is_same(left.trial.as_ref(), right.trial.as_ref());
             left_id == right_id && same_plugin && same_trial && left.channel == right.channel
         })
 }

@@ -15,6 +15,7 @@ mod sign_in;
 mod stats;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -22,14 +23,18 @@ use http::header::{
     REFERRER_POLICY, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use crate::config::{AdminToken, Gateway};
+use crate::error::{Failure, Kind};
 use crate::exchange::relay::{self, Reply};
 use crate::exchange::worker::Worker;
 use crate::exchange::{self, Client};
 use access::{Refusal, Verdict, Viewer};
 
+/// What is posted is small.
+const BODY_BYTES_MAX: usize = 4096;
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -146,7 +151,7 @@ async fn guarded<B>(
 /// The form: with the right token a cookie, and on to the dashboard.
 async fn sign_in(gateway: &Gateway, client: &Client, request: Request<Incoming>, request_id: &str) -> Response<Reply> {
     let Some(token) = &gateway.admin.token else { return refused(Refusal::NotSet, true, request_id) };
-    let form = match sign_in::read_form(request.into_body(), gateway.limits.head_timeout).await {
+    let form = match read_body(request.into_body(), gateway.limits.head_timeout).await {
         Ok(form) => form,
         Err(failure) => return exchange::failure_reply(&failure, request_id),
     };
@@ -176,6 +181,18 @@ fn refused(refusal: Refusal, as_html: bool, request_id: &str) -> Response<Reply>
     reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     reply.headers_mut().insert(CONTENT_SECURITY_POLICY, sign_in::policy());
     reply
+}
+
+/// Of a form, or a command.
+async fn read_body(body: Incoming, patience: Duration) -> Result<Bytes, Failure> {
+    match tokio::time::timeout(patience, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Failure::new(Kind::BodyTooLarge, "what is sent here has at most 4096 bytes"))
+        }
+        Ok(Err(error)) => Err(Failure::new(Kind::BodyBroken, "the body broke off or is malformed").because(error)),
+        Err(_) => Err(Failure::new(Kind::BodyBroken, "the body stopped coming, or comes too slowly")),
+    }
 }
 
 fn said(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Reply> {

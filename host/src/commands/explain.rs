@@ -22,7 +22,7 @@ use crate::exchange::explain::{Routed, Story, Verdict, explain};
 use crate::exchange::identify::{self, Form};
 use crate::exchange::plan::without_credentials;
 use crate::exchange::worker::{Shared, Worker};
-use crate::generation::kept::Kept;
+use crate::generation::kept::{Kept, short};
 use crate::generation::{Folders, Generation, Loader, Status};
 use crate::plugin::{BodyEdit, Engine, EngineOptions, HeaderEdit, Placement, Transport};
 use crate::state;
@@ -135,7 +135,7 @@ fn told(story: &Story, key: &ProxyKey, parts: &Parts, status: &Status) -> Lines 
     if let Some(plugin) = status.plugins.iter().find(|plugin| plugin.name == channel.plugin) {
         let version = plugin.version.as_deref().unwrap_or_default();
         let source = plugin.source.unwrap_or_default();
-        lines.push(("plugin", format!("{} {} ({source})", plugin.name, version.get(..12).unwrap_or(version))));
+        lines.push(("plugin", format!("{} {} ({source})", plugin.name, short(version))));
     }
     let plan = &prepared.plan;
     let mut query = plan.query.as_deref().map_or_else(String::new, |query| {

@@ -120,6 +120,8 @@ async fn routed(
     };
     for position in order {
         let Some(planned) = planned[position].take() else { continue };
+        // Others were asked after it.
+        settle.channel(planned.contender.channel.clone(), Some(planned.contender.plugin.clone()));
         if let Some(decided) = taken(planned, &mut refusals, settle)? {
             return Ok(decided);
         }
@@ -134,8 +136,13 @@ async fn ask(
     asked: &Asked<'_>,
     settle: &mut Settle,
 ) -> Result<Option<Planned>, Failure> {
-    settle.channel(candidate.clone(), None);
-    let settled = decide::usable(&candidate, asked.transport)?.clone();
+    let settled = match decide::usable(&candidate, asked.transport) {
+        Ok(settled) => settled.clone(),
+        Err(failure) => {
+            settle.channel(candidate, None);
+            return Err(failure);
+        }
+    };
     let contender = decide::contender(worker, candidate, settled);
     settle.channel(contender.channel.clone(), Some(contender.plugin.clone()));
     let plugin = &contender.plugin;
@@ -156,7 +163,6 @@ async fn ask(
 /// What the answer means for the exchange: it serves, or the next one is looked at (`None`), or all is over.
 fn taken(planned: Planned, refusals: &mut Refusals, settle: &mut Settle) -> Result<Option<Decided>, Failure> {
     let Planned { contender, answer, model } = planned;
-    settle.channel(contender.channel.clone(), Some(contender.plugin.clone()));
     let decided = decide::judge(&contender, &answer, refusals)?;
     if let Some(decided) = &decided {
         settle.planned_by(&contender);

@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Gateway;
 use crate::exchange::worker::Shared;
+use crate::generation::kept::short;
 use crate::generation::requests::{self, Answer, Wish};
 use crate::generation::{Depth, FileStatus, Generation, Loader, PluginStatus, State, Status};
 use crate::stats::{Level, Registry};
@@ -283,7 +284,7 @@ fn tell(stats: &Registry, before: &Status, now: &Status) {
             }
             (None, Some(version)) => {
                 stats.reloads.accepted();
-                let short = version.get(..12).unwrap_or(version);
+                let short = short(version);
                 stats.events.add(Level::Info, kind, name, &format!("version {short} serves"), 1);
             }
             (None, None) if state == State::Absent && known.is_some() => {

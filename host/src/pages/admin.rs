@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 
 use super::access::Refusal;
-use super::{JSON, said, sign_in};
+use super::{JSON, read_body, said};
 use crate::config::{Admin, Gateway};
 use crate::error::{Failure, Kind};
 use crate::exchange::relay::Reply;
@@ -42,7 +42,7 @@ pub async fn answer(
 async fn obey(worker: &Worker, gateway: &Gateway, request: Request<Incoming>) -> Result<Response<Reply>, Failure> {
     check(request.headers(), &gateway.admin).map_err(Refusal::failure)?;
     let path = request.uri().path().to_owned();
-    let body = sign_in::read_form(request.into_body(), gateway.limits.head_timeout).await?;
+    let body = read_body(request.into_body(), gateway.limits.head_timeout).await?;
     let wish = wish(&path, &body)?;
     let stopping = || Failure::new(Kind::Stopping, "the gateway is being stopped; try again").retry_after(1);
     let wisher = worker.shared.wisher.get().ok_or_else(stopping)?;

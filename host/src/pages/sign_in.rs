@@ -4,13 +4,9 @@
 //! scripts. Nothing of what a viewer sent is ever shown again.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
-use bytes::Bytes;
 use http::Uri;
 use http::header::HeaderValue;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use percent_encoding::percent_decode;
 
 use crate::config::AdminToken;
@@ -23,7 +19,6 @@ use super::policy;
 const PAGE: &str = include_str!("sign_in.html");
 /// Where the form leads, and what it leads to.
 pub const PATH: &str = "/dashboard";
-const FORM_BYTES_MAX: usize = 4096;
 const FIELD: &[u8] = b"token";
 const COOKIE_AGE_S: u32 = 30 * 24 * 60 * 60;
 
@@ -77,18 +72,6 @@ pub fn cookie(token: &AdminToken, is_tls: bool) -> HeaderValue {
     let (name, value, secure) = (cookies::ADMIN, token.cookie(), if is_tls { "; Secure" } else { "" });
     let text = format!("{name}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={COOKIE_AGE_S}{secure}");
     HeaderValue::try_from(text).expect("hexadecimal digits and attributes are visible ASCII")
-}
-
-/// The form's body.
-pub async fn read_form(body: Incoming, patience: Duration) -> Result<Bytes, Failure> {
-    match tokio::time::timeout(patience, Limited::new(body, FORM_BYTES_MAX).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Failure::new(Kind::BodyTooLarge, "what is sent here has at most 4096 bytes"))
-        }
-        Ok(Err(error)) => Err(Failure::new(Kind::BodyBroken, "the body broke off or is malformed").because(error)),
-        Err(_) => Err(Failure::new(Kind::BodyBroken, "the body stopped coming, or comes too slowly")),
-    }
 }
 
 /// The token in a form as browsers send it. White space around it was pasted along.

@@ -97,8 +97,9 @@ pub fn inspect(engine: &Arc<Engine>, name: &str, bytes: &[u8]) -> Inspection {
     let refused = names.filter(|name| !imports::is_offered(name)).take(NAMES_MAX);
     inspection.faults.extend(refused.map(|name| Fault::Import { name: shown(name), remedy: imports::remedy(name) }));
     // What exports only a router is meant as one.
-    let is_router = load::look_at_exports::<Router>(&compiled.0).is_ok();
-    if let Err(error) = load::look_at_exports::<Channel>(&compiled.0)
+    let as_channels = load::look_at_exports::<Channel>(&compiled.0);
+    let is_router = as_channels.is_err() && load::look_at_exports::<Router>(&compiled.0).is_ok();
+    if let Err(error) = as_channels
         && !is_router
     {
         inspection.faults.push(Fault::Unsound(error.0));
@@ -107,12 +108,11 @@ pub fn inspect(engine: &Arc<Engine>, name: &str, bytes: &[u8]) -> Inspection {
         inspection.faults.push(Fault::Mismatch(mismatch));
     }
     if inspection.faults.is_empty() {
-        let is_channels = load::look_at_exports::<Channel>(&compiled.0).is_ok();
-        let linked = if is_channels {
+        let linked = if is_router {
+            load::linked(engine, name, hash, bytes.len(), compiled).map(|version| AnyVersion::Router(Arc::new(version)))
+        } else {
             load::linked(engine, name, hash, bytes.len(), compiled)
                 .map(|version| AnyVersion::Channel(Arc::new(version)))
-        } else {
-            load::linked(engine, name, hash, bytes.len(), compiled).map(|version| AnyVersion::Router(Arc::new(version)))
         };
         match linked {
             Ok(version) => inspection.version = Some(version),

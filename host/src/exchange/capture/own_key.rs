@@ -3,10 +3,9 @@
 
 use percent_encoding::percent_decode_str;
 
+use super::suspects::MASK;
 use crate::config::Keys;
 use crate::exchange::identify::Identified;
-
-const MASK: &str = "***";
 
 /// Of the exchange that is recorded.
 #[derive(Clone, Copy)]

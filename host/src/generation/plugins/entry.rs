@@ -110,16 +110,16 @@ impl Entry {
                 format!("it is pinned to version {version}: {reason}; `aiproxy-host plugin unpin {name}` lifts the pin")
             })?);
         }
-        let embedded = || embedded(wanted.part).iter().find(|(known, _)| *known == name);
-        let embedded = || embedded().map(|(_, bytes)| bytes.to_vec());
         let found = match read(path) {
             Ok(Some(bytes)) => Ok((bytes, Source::File)),
             Ok(None) => {
-                if embedded().is_none() {
+                if let Some((_, bytes)) = embedded(wanted.part).iter().find(|(known, _)| *known == name) {
+                    Ok((bytes.to_vec(), Source::Embedded))
+                } else {
                     // Whoever takes a version on trial away wants none of it.
                     self.trial = None;
+                    Err(missing(path, wanted.part))
                 }
-                embedded().map(|bytes| (bytes, Source::Embedded)).ok_or_else(|| missing(path, wanted.part))
             }
             Err(reason) => Err(reason),
         };
@@ -137,7 +137,6 @@ impl Entry {
             self.error = None;
             return Ok(());
         }
-        let version = load(engine, wanted, &bytes).map_err(|refusal| refusal.to_string())?;
         if let Some(accepted) = &mut self.accepted
             && accepted.version.hash() == hash
         {
@@ -150,6 +149,7 @@ impl Entry {
             self.error = None;
             return Ok(());
         }
+        let version = load(engine, wanted, &bytes).map_err(|refusal| refusal.to_string())?;
         kept.keep(name, &hash, &bytes);
         if self.accepted.is_none() && wanted.is_canary {
             self.accepted = serving_before(engine, kept, wanted, &hash);
